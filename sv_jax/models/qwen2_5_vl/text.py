@@ -1,0 +1,127 @@
+"""The decoder of Qwen2.5-VL: grouped-query attention, M-RoPE, SwiGLU, with the scale experts on all seven projections when asked for.
+
+B rows, T tokens, L layers, D model width, N query heads, K KV heads, H head size, F MLP width, V vocabulary, E experts.
+Oracle: huggingface/transformers:src/transformers/models/qwen2_5_vl/modeling_qwen2_5_vl.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from sv_jax.models.layers import Linear, RMSNorm, rotate, stack
+from sv_jax.models.qwen2_5_vl.config import TextConfig
+from sv_jax.models.spacevista.config import ExpertsConfig
+from sv_jax.models.spacevista.experts import Projection
+from sv_jax.models.spacevista.routers import Router
+
+
+class SelfAttention(nnx.Module):
+    def __init__(self, cfg: TextConfig, experts: ExpertsConfig | None, rngs: nnx.Rngs):
+        d, n, k, h = cfg.hidden_size, cfg.num_attention_heads, cfg.num_key_value_heads, cfg.head_dim
+        self.head_dim = h
+        self.q = Projection(d, n * h, bias=True, experts=experts, rngs=rngs)
+        self.k = Projection(d, k * h, bias=True, experts=experts, rngs=rngs)
+        self.v = Projection(d, k * h, bias=True, experts=experts, rngs=rngs)
+        self.o = Projection(n * h, d, bias=False, experts=experts, rngs=rngs)
+
+    def __call__(self, x, gate, angles, attend):
+        heads = lambda y: y.reshape(*x.shape[:-1], -1, self.head_dim)  # noqa: E731
+        q, k, v = heads(self.q(x, gate)), heads(self.k(x, gate)), heads(self.v(x, gate))
+        out, extra = attend(rotate(q, angles), rotate(k, angles), v)
+        return self.o(out.reshape(*x.shape[:-1], -1), gate), extra
+
+
+class MLP(nnx.Module):
+    def __init__(self, cfg: TextConfig, experts: ExpertsConfig | None, rngs: nnx.Rngs):
+        d, f = cfg.hidden_size, cfg.intermediate_size
+        self.gate = Projection(d, f, bias=False, experts=experts, rngs=rngs)
+        self.up = Projection(d, f, bias=False, experts=experts, rngs=rngs)
+        self.down = Projection(f, d, bias=False, experts=experts, rngs=rngs)
+
+    def __call__(self, x, gate):
+        return self.down(jax.nn.silu(self.gate(x, gate)) * self.up(x, gate), gate)
+
+
+class DecoderLayer(nnx.Module):
+    def __init__(self, cfg: TextConfig, experts: ExpertsConfig | None, rngs: nnx.Rngs):
+        self.input_norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
+        self.attn = SelfAttention(cfg, experts, rngs)
+        self.post_norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
+        self.mlp = MLP(cfg, experts, rngs)
+        self.router = Router(cfg.hidden_size, experts, rngs) if experts and experts.router == "layer" else None
+
+    def __call__(self, x, angles, attend, route):
+        """-> (x, what `attend` kept, gate). One gate serves all seven projections of the layer."""
+        y = self.input_norm(x)
+        gate = route(self, y)
+        out, extra = self.attn(y, gate, angles, attend)
+        x = x + out
+        return x + self.mlp(self.post_norm(x), gate), extra, gate
+
+
+class TextModel(nnx.Module):
+    def __init__(self, cfg: TextConfig, experts: ExpertsConfig | None, rngs: nnx.Rngs):
+        self.cfg = cfg
+        self.embed = Embedding(cfg.vocab_size, cfg.hidden_size, rngs)
+        self.layers = stack(cfg.num_hidden_layers, lambda r: DecoderLayer(cfg, experts, r), rngs)
+        self.norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
+        self.head = None if cfg.tie_word_embeddings else Linear(cfg.hidden_size, cfg.vocab_size, bias=False, rngs=rngs)
+
+    def head_kernel(self) -> Float[Array, "D V"]:
+        """A tied head reads the embedding: there is no second copy to keep in step."""
+        return self.embed.embedding[...].T if self.head is None else self.head.kernel[...]
+
+
+class Embedding(nnx.Module):
+    def __init__(self, vocab: int, d: int, rngs: nnx.Rngs):
+        self.embedding = nnx.Param(jax.random.normal(rngs.params(), (vocab, d)) * d**-0.5)
+
+    def __call__(self, tokens: Int[Array, "*lead"]) -> Float[Array, "*lead D"]:
+        return self.embedding[...][tokens]
+
+
+def mrope_angles(positions: Int[Array, "3 B T"], cfg: TextConfig) -> Float[Array, "B T half"]:
+    """Rotary angles in f32: the H/2 frequencies are cut into three sections that follow the time, height and width position."""
+    half = cfg.head_dim // 2
+    frequency = cfg.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    axis = jnp.repeat(jnp.arange(3), jnp.array(cfg.mrope_section), total_repeat_length=half)
+    return jnp.moveaxis(positions[axis], 0, -1).astype(jnp.float32) * frequency
+
+
+def packed_mask(segments: Int[Array, "B T"], branches: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
+    """Who sees whom in packed rows: earlier tokens of the same segment, on branch 0 or on one's own branch.
+
+    Two samples `a b | c d` (segments 1 1 2 2):   A prompt `p` with completions `x y`, `z` (branches 0 1 1 2):
+        a 1 0 0 0                                      p 1 0 0 0
+        b 1 1 0 0                                      x 1 1 0 0
+        c 0 0 1 0                                      y 1 1 1 0
+        d 0 0 1 1                                      z 1 0 0 1
+    """
+    t = segments.shape[-1]
+    causal = jnp.tril(jnp.ones((t, t), bool))
+    same = segments[:, :, None] == segments[:, None, :]
+    branch = (branches[:, None, :] == 0) | (branches[:, :, None] == branches[:, None, :])
+    return causal & same & branch
+
+
+def run_layers(
+    layers: DecoderLayer, x: Float[Array, "B T D"], angles: Float[Array, "B T half"], attend: Callable, route: Callable, cache=None, remat=False
+):
+    """Scan the stacked layers -> (x [B, T, D], what `attend` kept [L, …], gates [L, B, T, E] or None).
+
+    `attend(q [B,T,N,H], k [B,T,K,H], v, cache_of_layer) -> (out [B,T,N,H], keep)` is all that differs between training (keep None),
+    prefill (keep k and v) and decoding (read and update the cache). `cache` is a pytree with a leading L, or None.
+    """
+
+    def body(x, inputs):
+        layer, cached = inputs
+        x, keep, gate = layer(x, angles, lambda q, k, v: attend(q, k, v, cached), route)
+        return x, (keep, gate)
+
+    x, (kept, gates) = jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if remat else body, x, (layers, cache))
+    return x, kept, gates

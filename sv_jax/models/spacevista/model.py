@@ -1,0 +1,77 @@
+"""SpaceVista = Qwen vision + Qwen text + DINOv3 + fusion + scale experts, every part but Qwen optional by config.
+
+B rows, T tokens, D width, V vocabulary, P patches, S = P/4 merged vision tokens, L layers, E experts.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from sv_jax.models.batch import Batch, Vision
+from sv_jax.models.dinov3.modeling import DINOv3
+from sv_jax.models.layers import attention
+from sv_jax.models.qwen2_5_vl.text import TextModel, mrope_angles, packed_mask, run_layers
+from sv_jax.models.qwen2_5_vl.vision import VisionTower
+from sv_jax.models.spacevista.config import SpaceVistaConfig
+from sv_jax.models.spacevista.fusion import DenseMerger, Fusion, merged_layout
+from sv_jax.models.spacevista.routers import ROUTER_FUNCTIONS
+
+
+class SpaceVista(nnx.Module):
+    def __init__(self, cfg: SpaceVistaConfig, rngs: nnx.Rngs):
+        self.cfg = cfg
+        width = cfg.qwen.text.hidden_size
+        self.vision = VisionTower(cfg.qwen.vision, rngs)
+        self.text = TextModel(cfg.qwen.text, cfg.experts, rngs)
+        self.dino = DINOv3(cfg.dino, rngs) if cfg.dino else None
+        self.dino_merger = DenseMerger(cfg.dino.hidden_size, cfg.fusion.merger_hidden_size, width, rngs) if cfg.dino else None
+        self.fusion = Fusion(cfg.fusion, width, rngs) if cfg.dino else None
+
+
+def vision_features(model: SpaceVista, vision: Vision, dtype=jnp.float32, remat: bool = False) -> Float[Array, "S D"]:
+    """Merged vision tokens, fused with DINOv3's dense features when the model has them (Eq. 1)."""
+    x = model.vision(vision, dtype, remat)
+    if model.dino is None:
+        return x
+    dense = model.dino(vision.dino_patches.astype(dtype), vision.hw, vision.grid, vision.slices, vision.slice_slot)
+    return model.fusion(x, model.dino_merger(dense.mean(axis=0)), *merged_layout(vision))
+
+
+def embed(model: SpaceVista, batch: Batch, features: Float[Array, "S D"] | None, dtype=jnp.float32) -> Float[Array, "B T D"]:
+    """Token embeddings with the vision tokens put in by index (never by token id: a sampled id must not claim a feature)."""
+    x = model.text.embed(batch.tokens).astype(dtype)
+    if features is None:
+        return x
+    index = batch.vision_index
+    return jnp.where((index >= 0)[..., None], features[jnp.maximum(index, 0)], x)
+
+
+def route(model: SpaceVista, scale: jax.Array):
+    """The router of the config as the `route(layer, x)` that the layer stack calls; no experts, no gate."""
+    experts = model.cfg.experts
+    if experts is None:
+        return lambda layer, x: None
+    return lambda layer, x: ROUTER_FUNCTIONS[experts.router](layer, x, scale, experts)
+
+
+def forward(model: SpaceVista, batch: Batch, dtype=jnp.float32, remat: bool = False) -> tuple[Float[Array, "B T D"], jax.Array | None]:
+    """Hidden states after the final norm, and the gates [L, B, T, E] (None without experts) of packed rows."""
+    features = None if batch.vision is None else vision_features(model, batch.vision, dtype, remat)
+    mask = packed_mask(batch.segments, batch.branches)
+    x, _, gates = run_layers(
+        model.text.layers,
+        embed(model, batch, features, dtype),
+        mrope_angles(batch.positions, model.cfg.qwen.text),
+        lambda q, k, v, _: (attention(q, k, v, mask), None),
+        route(model, batch.scale),
+        remat=remat,
+    )
+    return model.text.norm(x), gates
+
+
+def logits(model: SpaceVista, hidden: Float[Array, "*lead D"]) -> Float[Array, "*lead V"]:
+    """f32 logits. Training never calls this on whole rows: see `sv_jax.train.loss`."""
+    return jnp.dot(hidden, model.text.head_kernel().astype(hidden.dtype), preferred_element_type=jnp.float32)
