@@ -9,7 +9,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+
+def matmul(x: Float[Array, "*lead d_in"], kernel: Float[Array, "d_in d_out"]) -> Float[Array, "*lead d_out"]:
+    """f32 product in the dtype of `x`. Rows are flattened first: the gradient of the kernel is then one plain product."""
+    y = jnp.dot(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+    return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
 class Linear(nnx.Module):
@@ -20,7 +26,7 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(d_out)) if bias else None
 
     def __call__(self, x: Float[Array, "*lead d_in"]) -> Float[Array, "*lead d_out"]:
-        y = jnp.dot(x, self.kernel[...].astype(x.dtype), preferred_element_type=jnp.float32)
+        y = matmul(x, self.kernel[...])
         if self.bias is not None:
             y = y + self.bias[...].astype(jnp.float32)
         return y.astype(x.dtype)
@@ -83,3 +89,37 @@ def rotate(x: Float[Array, "*lead N H"], angles: Float[Array, "*lead half"]) -> 
     cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+@jax.custom_vjp
+def to_blocks(x: Float[Array, "P *rest"], blocks: Int[Array, "W m"], slot: Int[Array, "P"]) -> Float[Array, "W m *rest"]:
+    """Gather a flat list into padded blocks; `slot` is where each entry stands in the flattened blocks. Padding holds any finite entry.
+
+    Each entry stands in one block, so the gradient is a gather too (XLA would make a scatter of it, which is slow everywhere).
+    """
+    return jnp.take(x, blocks, axis=0, mode="clip")
+
+
+@jax.custom_vjp
+def from_blocks(y: Float[Array, "W m *rest"], blocks: Int[Array, "W m"], slot: Int[Array, "P"]) -> Float[Array, "P *rest"]:
+    """The inverse of `to_blocks`; entries that stand in no block (padding of the list) get any finite value."""
+    return y.reshape(-1, *y.shape[2:])[slot]
+
+
+def _masked(x, keep):
+    return jnp.where(keep.reshape(*keep.shape, *[1] * (x.ndim - keep.ndim)), x, 0)
+
+
+def _to_blocks_bwd(res, g):
+    blocks, slot = res
+    placed = blocks.reshape(-1)[slot] == jnp.arange(slot.shape[0])
+    return _masked(from_blocks(g, blocks, slot), placed), None, None
+
+
+def _from_blocks_bwd(res, g):
+    blocks, slot = res
+    return _masked(to_blocks(g, blocks, slot), blocks < slot.shape[0]), None, None
+
+
+to_blocks.defvjp(lambda x, blocks, slot: (to_blocks(x, blocks, slot), (blocks, slot)), _to_blocks_bwd)
+from_blocks.defvjp(lambda y, blocks, slot: (from_blocks(y, blocks, slot), (blocks, slot)), _from_blocks_bwd)

@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from sv_jax.models.batch import Vision
-from sv_jax.models.layers import Linear, RMSNorm, attention, rotate, stack
+from sv_jax.models.layers import Linear, RMSNorm, attention, from_blocks, rotate, stack, to_blocks
 from sv_jax.models.qwen2_5_vl.config import VisionConfig
 
 EPS = 1e-6  # of every norm in the tower, whatever config.json says
@@ -101,7 +101,6 @@ def grid_angles(hw: Int[Array, "P 2"], head_dim: int) -> Float[Array, "P half"]:
 
 def blocked_attention(q, k, v, blocks: Int[Array, "W m"], slot: Int[Array, "P"]):
     """Attention inside each block of patches: q, k, v [P, heads, H] -> [P, heads, H]."""
-    gather = lambda x: jnp.take(x, blocks, axis=0, mode="clip")  # noqa: E731
-    mask = jnp.broadcast_to((blocks < q.shape[0])[:, None, :], (*blocks.shape, blocks.shape[1]))
-    out = attention(gather(q), gather(k), gather(v), mask)
-    return out.reshape(-1, *q.shape[1:])[slot]
+    q, k, v = to_blocks(jnp.stack([q, k, v], axis=1), blocks, slot).swapaxes(0, 2).swapaxes(1, 2)
+    mask = jnp.broadcast_to((blocks < slot.shape[0])[:, None, :], (*blocks.shape, blocks.shape[1]))
+    return from_blocks(attention(q, k, v, mask), blocks, slot)

@@ -1,0 +1,124 @@
+"""Samples of a dataset to packed batches of fixed shape, in a thread ahead of the training step.
+
+The stream's whole state is `next_index`, the place in the shuffled order where the next batch starts: a batch takes samples in order
+until one does not fit, and the next batch starts with that one.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sv_jax.data.read import open_split
+from sv_jax.errors import UserError
+from sv_jax.inputs.chat import Processor, encode
+from sv_jax.inputs.layout import VisionBuckets
+from sv_jax.inputs.packing import Sample, pack
+from sv_jax.models.batch import Batch
+from sv_jax.models.qwen2_5_vl.config import VisionConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A dataset folder, and which of its samples."""
+
+    path: str
+    split: str = "train"
+    tasks: tuple[str, ...] | None = None
+    scales: tuple[str, ...] | None = None
+    cache_mb: int = 1024  # decoded clips kept in memory
+
+
+@dataclass(frozen=True)
+class ShapeConfig:
+    """The fixed shape of a batch: `rows` rows of `length` tokens, and at most `patches` vision patches, each slice at most `slice_patches`."""
+
+    rows: int = 8
+    length: int = 1024
+    patches: int = 8192
+    slice_patches: int = 1024
+
+    def buckets(self, cfg: VisionConfig) -> VisionBuckets:
+        """One size each, so that every batch has the same shape."""
+        window = (cfg.window_size // cfg.patch_size) ** 2
+        windows = self.patches // min(window, self.slice_patches) * 2
+        return VisionBuckets((self.patches,), (windows,), (max(self.patches // self.slice_patches, 1),), (self.slice_patches,))
+
+
+def messages_of(sample: dict) -> list[dict]:
+    """The user turn of a dataset sample: its clip with the marks drawn, then the question."""
+    qa = sample["qa"]
+    video = {"type": "video", "video": sample["frames"], "fps": sample["fps"], "marks": qa.marks}
+    return [{"role": "user", "content": [video, {"type": "text", "text": qa.user_text()}]}]
+
+
+def encode_sample(processor: Processor, sample: dict, *, target: bool = True) -> Sample:
+    """Arrays of a dataset sample, with its target to learn or, for a prompt, without."""
+    qa = sample["qa"]
+    return encode(processor, messages_of(sample), target=qa.target_text() if target else None, scale=qa.scale)
+
+
+class BatchStream:
+    """Endless packed batches: `next(stream)` -> (Batch, n samples, state after it). `state` resumes the stream exactly."""
+
+    def __init__(self, data: DataConfig, shape: ShapeConfig, processor: Processor, seed: int, state: int = 0, prefetch: int = 4):
+        import grain
+
+        samples = open_split(data.path, data.split, scales=data.scales, tasks=data.tasks, cache_bytes=data.cache_mb << 20)
+        if not len(samples):
+            raise UserError(f"data {data.path!r}, split {data.split!r}: no sample with scales {data.scales} and tasks {data.tasks}")
+        self._order = grain.MapDataset.source(samples).seed(seed).shuffle().repeat()
+        self._shape, self._processor, self._next = shape, processor, state
+        self._queue: queue.Queue = queue.Queue(prefetch)
+        self._stop = threading.Event()
+        threading.Thread(target=self._fill, daemon=True).start()
+
+    def __iter__(self) -> Iterator[tuple[Batch, int, int]]:
+        return self
+
+    def __next__(self) -> tuple[Batch, int, int]:
+        item = self._queue.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _fill(self) -> None:
+        try:
+            while not self._stop.is_set():
+                item = self._make()
+                while not self._stop.is_set():
+                    try:
+                        self._queue.put(item, timeout=0.5)
+                        break
+                    except queue.Full:
+                        continue
+        except Exception as error:  # handed to the training loop, which raises it
+            self._queue.put(error)
+
+    def _make(self) -> tuple[Batch, int, int]:
+        shape, cfg = self._shape, self._processor.cfg.vision
+        chosen: list[Sample] = []
+        room = np.full(shape.rows, shape.length)
+        patches = 0
+        while True:
+            sample = encode_sample(self._processor, self._order[self._next])
+            n, p = len(sample.tokens), sum(int(np.prod(g)) for g in sample.grids)
+            row = np.argmax(room >= n)  # first fit, as `pack` places them
+            if room[row] < n or patches + p > shape.patches:
+                break
+            room[row] -= n
+            patches += p
+            chosen.append(sample)
+            self._next += 1
+        if not chosen:
+            raise UserError(f"data: a sample of {n} tokens and {p} patches does not fit rows of {shape.length} tokens and {shape.patches} patches")
+        return pack(chosen, shape.rows, shape.length, cfg, shape.buckets(cfg)), len(chosen), self._next
+
+

@@ -1,0 +1,152 @@
+"""Building a dataset folder from procedural scenes.
+
+    out/manifest.json     config, counts per split, task and scale, hash of the content
+    out/scenes/1.0.0/     TFDS, ArrayRecord: one clip per record
+    out/qa/1.0.0/         one question per record; `scene_row` is the row of its clip in the same split
+    out/geom/1.0.0/       with `geometry`: depth and ids, row by row as in scenes; checks read it, training does not
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sv_jax.data import codec, sets
+from sv_jax.errors import UserError, unknown
+from sv_jax.scenes import SCALES, Scene, generate_many
+from sv_jax.tasks import QA, TASKS, ask
+from sv_jax.tasks.describe import description
+from sv_jax.tasks.view import View
+
+CHUNK = 16  # scenes rendered together
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """`scenes` scenes of every scale; scene i has the seed `first_seed + i`. Splits whose seeds overlap would share scenes."""
+
+    name: str
+    scenes: int
+    first_seed: int
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """What to build. The same config gives the same content."""
+
+    out: str
+    splits: tuple[SplitConfig, ...] = (SplitConfig("train", 64, 0), SplitConfig("eval", 16, 1_000_000))
+    scales: tuple[str, ...] = SCALES
+    tasks: tuple[str, ...] = tuple(TASKS)  # "description" adds one description per scene
+    questions: int = 6  # at most, per scene, descriptions not counted
+    frames: int = 4
+    size: tuple[int, int] = (112, 112)  # height, width in pixels
+    seed: int = 0  # of the choice of questions; scenes depend on their own seeds alone
+    geometry: bool = False
+
+    def __post_init__(self):
+        for scale in self.scales:
+            if scale not in SCALES:
+                raise unknown("scale", scale, SCALES)
+        for task in self.tasks:
+            if task not in TASKS and task != "description":
+                raise unknown("task", task, [*TASKS, "description"])
+        ordered = sorted(self.splits, key=lambda s: s.first_seed)
+        for first, second in zip(ordered, ordered[1:], strict=False):
+            if first.first_seed + first.scenes > second.first_seed:
+                raise UserError(
+                    f"splits: {first.name!r} uses seeds up to {first.first_seed + first.scenes - 1}, "
+                    f"{second.name!r} starts at {second.first_seed}: they would share scenes"
+                )
+
+
+def build(cfg: BuildConfig, progress: Callable[[int, int], None] | None = None) -> dict:
+    """Write the dataset and return its manifest: `manifest["splits"][name]["table"][task][scale]` counts questions.
+
+    `progress(done, total)` is called with numbers of scenes. All is written to a temporary folder that takes its name at the end; a
+    folder that holds the same config already is kept as it is. UserError where `out` holds something else.
+    """
+    out = Path(cfg.out)
+    if out.exists():
+        return _existing(cfg, out)
+    temporary = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    temporary.mkdir(parents=True)
+    try:
+        manifest = {"config": _plain(cfg), "splits": _write(cfg, temporary, progress)}
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        temporary.rename(out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _plain(cfg: BuildConfig) -> dict:
+    """The config as JSON values, without the folder: it does not change the content."""
+    plain = json.loads(json.dumps(dataclasses.asdict(cfg)))
+    del plain["out"]
+    return plain
+
+
+def _existing(cfg: BuildConfig, out: Path) -> dict:
+    try:
+        manifest = json.loads((out / "manifest.json").read_text())
+    except (OSError, ValueError):
+        raise UserError(f"out {cfg.out!r}: exists and is not a dataset; expected a new folder") from None
+    for key, value in _plain(cfg).items():
+        if manifest["config"].get(key) != value:
+            raise UserError(f"out {cfg.out!r}: holds a dataset with {key} {manifest['config'].get(key)}, expected {value} or a new folder")
+    return manifest
+
+
+def _write(cfg: BuildConfig, folder: Path, progress) -> dict[str, dict]:
+    """Write every split; returns counts and content hash per split."""
+    total = sum(split.scenes for split in cfg.splits) * len(cfg.scales)
+    done, report = 0, {}
+    with sets.Writers(folder, [split.name for split in cfg.splits], geometry=cfg.geometry) as writers:
+        for split in cfg.splits:
+            table, digest = Counter(), hashlib.sha256()
+            for row, (scene, seed) in enumerate(_scenes(cfg, split)):
+                mp4 = codec.encode_clip(scene.frames, scene.fps)
+                digest.update(codec.decode_clip(mp4).tobytes())
+                writers.scene(split.name, scene, mp4)
+                for qa in _questions(cfg, scene, seed):
+                    digest.update(writers.question(split.name, qa, row))
+                    table[qa.task, qa.scale] += 1
+                done += 1
+                if progress:
+                    progress(done, total)
+            counts = {task: {scale: table[task, scale] for scale in cfg.scales} for task in cfg.tasks}
+            scenes = split.scenes * len(cfg.scales)
+            report[split.name] = {"scenes": scenes, "questions": table.total(), "table": counts, "sha256": digest.hexdigest()}
+    return report
+
+
+def _scenes(cfg: BuildConfig, split: SplitConfig) -> Iterator[tuple[Scene, int]]:
+    """The scenes of a split with their seeds, one scale after another, rendered in chunks."""
+    for scale in cfg.scales:
+        for start in range(0, split.scenes, CHUNK):
+            seeds = [split.first_seed + i for i in range(start, min(start + CHUNK, split.scenes))]
+            scenes = generate_many([(scale, seed) for seed in seeds], frames=cfg.frames, size=cfg.size)
+            yield from zip(scenes, seeds, strict=True)
+
+
+def _questions(cfg: BuildConfig, scene: Scene, seed: int) -> list[QA]:
+    view = View(scene)
+    rng = np.random.default_rng([cfg.seed, SCALES.index(scene.scale), seed])
+    asked = ask(view, rng, cfg.questions, [task for task in cfg.tasks if task != "description"])
+    described = description(view) if "description" in cfg.tasks else None
+    return asked if described is None else [described, *asked]

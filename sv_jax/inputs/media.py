@@ -1,0 +1,84 @@
+"""An image or video of a chat message to patches: load, resize, draw the marks, cut."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from sv_jax.errors import UserError
+from sv_jax.inputs import marks as visual_prompts
+from sv_jax.inputs.layout import Grid
+from sv_jax.inputs.processor import TEMPORAL, dino_patches, pad_frames, qwen_patches, resize, smart_resize
+from sv_jax.inputs.video import DEFAULT_FPS, MAX_FRAMES, read_video
+
+
+@dataclass(frozen=True)
+class Media:
+    """An image or video ready for the model; may stand in a message in place of the picture, so that it is prepared once and used often."""
+
+    kind: str  # "image" or "video"
+    grid: Grid  # (t, h, w) in patches
+    patches: np.ndarray  # f32 [P, 1176]
+    dino_patches: np.ndarray | None  # f32 [2, P, 768]
+    seconds_per_grid: float | None  # between temporal slices; None for an image
+
+
+def prepare(part: dict, pixels: tuple[int, int], dino: bool) -> Media:
+    """Patches of one content part {"type": "image" | "video", …}.
+
+    part: "image" is a path, a PIL image or u8 [H, W, 3]; "video" a path, its bytes, or u8 [T, H, W, 3] already sampled at "fps".
+    A video file is sampled at "fps" (default 2) or to "num_frames", at most "max_frames". "marks" are drawn at the final size
+    (`sv_jax.inputs.marks`).
+    pixels: least and most pixels of a frame. dino: also cut DINOv3's patches.
+    """
+    kind = part["type"]
+    source = part.get(kind)
+    if isinstance(source, Media):
+        return source
+    frames, fps = (load_image(source)[None], None) if kind == "image" else load_video(part)
+    size = frames.shape[1:3]
+    frames = resize(frames, *smart_resize(*size, min_pixels=pixels[0], max_pixels=pixels[1]))
+    if part.get("marks"):
+        frames = visual_prompts.draw(frames, part["marks"], size)
+    frames = pad_frames(frames)
+    patches, grid = qwen_patches(frames)
+    return Media(kind, grid, patches, dino_patches(frames) if dino else None, TEMPORAL / fps if fps else None)
+
+
+def load_image(source) -> np.ndarray:
+    """A path, PIL image or u8 [H, W, 3] array -> u8 [H, W, 3]. Raises UserError for anything else or an unreadable file."""
+    if isinstance(source, np.ndarray):
+        return _checked(source, 3, "image")
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if isinstance(source, str | os.PathLike):
+        try:
+            source = ImageOps.exif_transpose(Image.open(source))
+        except (OSError, UnidentifiedImageError) as error:
+            raise UserError(f"image {str(source)!r}: {getattr(error, 'strerror', None) or 'not an image file'}") from None
+    if not isinstance(source, Image.Image):
+        raise UserError(f"image: expected a path, a PIL image or uint8 [H, W, 3], found {type(source).__name__}")
+    return np.asarray(source.convert("RGB"))
+
+
+def load_video(part: dict) -> tuple[np.ndarray, float]:
+    """Frames u8 [T, H, W, 3] of a video part and how many of them make a second."""
+    source = part["video"]
+    if isinstance(source, np.ndarray):
+        fps = float(part.get("fps") or DEFAULT_FPS)
+        if fps <= 0:
+            raise UserError(f"video fps {fps:g}: expected a positive number")
+        return _checked(source, 4, "video"), fps
+    if not isinstance(source, str | os.PathLike | bytes):
+        raise UserError(f"video: expected a path or uint8 [T, H, W, 3], found {type(source).__name__}")
+    limit = part.get("max_frames") or MAX_FRAMES
+    return read_video(source, fps=part.get("fps"), num_frames=part.get("num_frames"), max_frames=limit)
+
+
+def _checked(array: np.ndarray, ndim: int, what: str) -> np.ndarray:
+    if array.dtype != np.uint8 or array.ndim != ndim or array.shape[-1] != 3 or not array.size:
+        shape = "[H, W, 3]" if ndim == 3 else "[T, H, W, 3]"
+        raise UserError(f"{what}: expected uint8 {shape}, found {array.dtype} {list(array.shape)}")
+    return array

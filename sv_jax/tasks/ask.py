@@ -1,0 +1,62 @@
+"""The table of tasks, and `ask`: questions about one scene. A new task is one new function and one entry here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from sv_jax.errors import unknown
+from sv_jax.scenes.scene import Scene
+from sv_jax.tasks import choices, numbers
+from sv_jax.tasks.qa import QA
+from sv_jax.tasks.view import View
+
+Task = Callable[[View, np.random.Generator], QA | None]
+
+TASKS: dict[str, Task] = {
+    "object_size": numbers.object_size,
+    "absolute_distance": numbers.absolute_distance,
+    "counting": numbers.counting,
+    "position_comparison": choices.position_comparison,
+    "size_comparison": choices.size_comparison,
+    "depth": numbers.depth,
+}
+
+
+def ask(scene: Scene | View, rng: np.random.Generator, n: int, tasks: Iterable[str] | None = None) -> list[QA]:
+    """Up to `n` different questions about a scene, spread evenly over `tasks` (all of TASKS by default).
+
+    The same scene, generator state and arguments give the same questions. A task that the scene cannot answer without doubt is
+    skipped, so the list may be shorter than `n`. UserError for an unknown task.
+    """
+    names = list(TASKS if tasks is None else tasks)
+    for name in names:
+        if name not in TASKS:
+            raise unknown("task", name, TASKS)
+    view = scene if isinstance(scene, View) else View(scene)
+    names = [names[i] for i in rng.permutation(len(names))]
+    found: list[QA] = []
+    taken: set[tuple] = set()
+    while names and len(found) < n:
+        for name in tuple(names):
+            qa = _new(TASKS[name], view, rng, taken)
+            if qa is None:
+                names.remove(name)
+            elif len(found) < n:
+                found.append(dataclasses.replace(qa, id=f"{view.scene.id}-q{len(found):02d}"))
+    return found
+
+
+def _new(task: Task, view: View, rng: np.random.Generator, taken: set[tuple], tries: int = 4) -> QA | None:
+    """A question that is not in `taken` yet (whatever its wording), or None."""
+    for _ in range(tries):
+        qa = task(view, rng)
+        if qa is None:
+            return None
+        key = (qa.task, *sorted(qa.semantic.split(", ")), qa.answer_si)
+        if key not in taken:
+            taken.add(key)
+            return qa
+    return None

@@ -1,0 +1,65 @@
+"""Tasks that are answered with A or B: position_comparison, size_comparison."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from sv_jax.tasks import refer
+from sv_jax.tasks.qa import QA
+from sv_jax.tasks.view import Seen, View
+
+MARGIN = 0.15  # relative gap from which heights are compared
+SIDE_TEMPLATES = (
+    "Which is further {side} in the first frame?",
+    "Which object is further {side} in the first frame?",
+    "Which of the two is further {side} in the first frame?",
+    "In the first frame, which object is further {side}?",
+)
+TALLER_TEMPLATES = (
+    "Which is taller?",
+    "Which object is taller?",
+    "Which of the two is taller?",
+    "Which object has the greater height?",
+)
+
+
+def _choice(view, rng, pair: tuple[Seen, Seen], task: str, template: str, body: str) -> QA:
+    """`pair[0]` is the right answer; a coin decides whether it is A or B."""
+    right = int(rng.integers(2))
+    options = pair if right == 0 else pair[::-1]
+    called, marks = refer.names(view, options, rng)
+    return refer.about(
+        view, options, task, body=body, question=template, options=called, answer="AB"[right], answer_type="choice", marks=marks,
+    )  # fmt: skip
+
+
+def position_comparison(view: View, rng: np.random.Generator) -> QA | None:
+    """Which of two objects is further left (or right) in the first frame; their boxes stand apart sideways."""
+    pairs = [
+        (a, b) for a, b in combinations(view.seen, 2)
+        if a.phrase != b.phrase and a.box[2] + 0.125 * min(a.box[2] - a.box[0], b.box[2] - b.box[0]) < b.box[0]
+    ]  # fmt: skip
+    if not pairs:
+        return None
+    left, right = pairs[rng.integers(len(pairs))]
+    side = ("left", "right")[rng.integers(2)]
+    winner = (left, right) if side == "left" else (right, left)
+    template = SIDE_TEMPLATES[rng.integers(len(SIDE_TEMPLATES))].format(side=side)
+    return _choice(view, rng, winner, "position_comparison", template, f"{winner[0].phrase} is further {side}")
+
+
+def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
+    """Which of two objects is taller. Half of the time, if it can, it takes a pair whose image heights say the opposite."""
+    whole = [s for s in view.seen if view.shows_height(s)]
+    ordered = [sorted(pair, key=lambda s: -s.height) for pair in combinations(whole, 2)]
+    pairs = [(a, b) for a, b in ordered if a.phrase != b.phrase and (a.height - b.height) / a.height >= MARGIN]
+    deceiving = [(a, b) for a, b in pairs if a.box[3] - a.box[1] < b.box[3] - b.box[1]]
+    if deceiving and rng.random() < 0.5:
+        pairs = deceiving
+    if not pairs:
+        return None
+    pair = pairs[rng.integers(len(pairs))]
+    template = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
+    return _choice(view, rng, pair, "size_comparison", template, f"{pair[0].phrase} is taller")

@@ -1,0 +1,80 @@
+"""Metric geometry of scenes: back-projection, pixel boxes, and the exact closest distance between two solids."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from sv_jax.scenes.scene import Object, Primitive
+from sv_jax.tasks import gjk
+
+
+def world_points(depth: np.ndarray, K: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    """World points [F, H, W, 3] behind the pixel centres of z-depth maps [F, H, W]; K [3, 3], camera-to-world poses [F, 4, 4]."""
+    height, width = depth.shape[1:]
+    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(K).T
+    camera = np.where(np.isfinite(depth), depth, np.nan)[..., None] * rays
+    return np.einsum("fij,fhwj->fhwi", poses[:, :3, :3], camera) + poses[:, None, None, :3, 3]
+
+
+def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 (exclusive) of the true pixels of a bool mask [H, W]."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def inner_pixel(mask: np.ndarray) -> tuple[int, int, int]:
+    """Column and row of a pixel deepest inside a bool mask [H, W], and how many pixels deep it is (1 at the edge)."""
+    inside = np.pad(mask, 1)
+    for deep in range(1, max(mask.shape)):  # noqa: B007
+        smaller = inside.copy()
+        for axis in (0, 1):
+            for step in (1, -1):
+                smaller &= np.roll(inside, step, axis)
+        if not smaller.any():
+            break
+        inside = smaller
+    rows, columns = np.nonzero(inside)
+    middle = len(rows) // 2
+    return int(columns[middle]) - 1, int(rows[middle]) - 1, deep
+
+
+def cloud_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Smallest distance between two point clouds [n, 3], [m, 3]."""
+    return float(cKDTree(a).query(b)[0].min())
+
+
+def closest_distance(a: Object, b: Object) -> float:
+    """Closest distance in metres between two solids, each the union of its parts; 0 where they touch."""
+    pairs = sorted(((_spheres_apart(p, q), p, q) for p in a.parts for q in b.parts), key=lambda pair: pair[0])
+    best = np.inf
+    for bound, p, q in pairs:
+        if bound >= best:
+            break
+        best = min(best, gjk.distance(support(p), support(q), below=best))
+    return best
+
+
+def _spheres_apart(p: Primitive, q: Primitive) -> float:
+    """A lower bound of the distance of two parts: the gap between the spheres around them."""
+    return float(np.linalg.norm(p.center - q.center) - np.linalg.norm(p.size) / 2 - np.linalg.norm(q.size) / 2)
+
+
+def support(part: Primitive) -> gjk.Support:
+    """Support function of an upright part turned by its yaw: an ellipsoid, an elliptic cylinder or a box."""
+    cos, sin = np.cos(part.yaw), np.sin(part.yaw)
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    half = part.size / 2
+
+    def furthest(direction: np.ndarray) -> np.ndarray:
+        local = (direction @ turn) * half  # direction in the part's axes, where the part is the unit shape
+        if part.kind == "box":
+            unit = np.copysign(1.0, local)
+        elif part.kind == "ellipsoid":
+            unit = local / (np.linalg.norm(local) or 1.0)
+        else:
+            unit = np.append(local[:2] / (np.linalg.norm(local[:2]) or 1.0), np.copysign(1.0, local[2]))
+        return part.center + turn @ (unit * half)
+
+    return furthest

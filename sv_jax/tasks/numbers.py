@@ -1,0 +1,123 @@
+"""Tasks that are answered with a number: object_size, absolute_distance, depth, counting."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from sv_jax.tasks import refer, units
+from sv_jax.tasks.qa import QA
+from sv_jax.tasks.view import SIDE, VISIBLE, Seen, View
+
+HEIGHT_TEMPLATES = (
+    "How tall is {a}, in {unit}?",
+    "What is the height of {a}, in {unit}?",
+    "Give the height of {a} in {unit}.",
+    "In {unit}, how tall is {a}?",
+    "How many {unit} tall is {a}?",
+)
+DISTANCE_TEMPLATES = (
+    "What is the closest distance between {a} and {b}, in {unit}?",
+    "How far apart are {a} and {b} at their closest points, in {unit}?",
+    "Give the closest distance between {a} and {b} in {unit}.",
+    "In {unit}, how far is {a} from {b} at their closest points?",
+    "How many {unit} lie between {a} and {b} at their closest points?",
+)
+DEPTH_TEMPLATES = (
+    "How far is {a} from the camera plane in the first frame, in {unit}?",
+    "What is the depth of the nearest point of {a} in the first frame, in {unit}?",
+    "Give the distance from the camera plane to {a} in the first frame, in {unit}.",
+    "In {unit}, how far from the camera plane is {a} in the first frame?",
+    "How many {unit} lie between the camera plane and {a} in the first frame?",
+)
+COUNT_TEMPLATES = (
+    "How many {group} are there in the video?",
+    "How many {group} does the video show?",
+    "Count the {group} in the video.",
+    "What is the number of {group} in the video?",
+)
+
+
+def _one(view: View, rng: np.random.Generator, candidates: list) -> object | None:
+    return candidates[rng.integers(len(candidates))] if candidates else None
+
+
+def _number(view, rng, chosen: tuple[Seen, ...], task: str, templates, unit: str, value: float, body: str = "") -> QA:
+    """A question for a length `value` in metres about one or two objects."""
+    called, marks = refer.names(view, chosen, rng)
+    question = templates[rng.integers(len(templates))].format(**dict(zip("ab", called, strict=False)), unit=units.NAMES[unit])
+    return refer.about(
+        view, chosen, task, body=body, question=question, answer=units.in_unit(value, unit), answer_type="number",
+        unit=unit, answer_si=value, marks=marks,
+    )  # fmt: skip
+
+
+def object_size(view: View, rng: np.random.Generator) -> QA | None:
+    """Height of an object whose full height the clip shows."""
+    seen = _one(view, rng, [s for s in view.seen if view.shows_height(s)])
+    if seen is None:
+        return None
+    return _number(view, rng, (seen,), "object_size", HEIGHT_TEMPLATES, units.HEIGHT[view.scene.scale], seen.height)
+
+
+def absolute_distance(view: View, rng: np.random.Generator) -> QA | None:
+    """Closest distance between the solids of two objects."""
+    pairs = list(combinations(view.seen, 2))
+    unit = units.DISTANCE[view.scene.scale]
+    for i in rng.permutation(len(pairs))[:8]:
+        pair = pairs[i] if rng.random() < 0.5 else pairs[i][::-1]
+        value = view.gap(*pair)
+        if value is not None:
+            body = f"{units.with_unit(value, unit)} apart"
+            return _number(view, rng, pair, "absolute_distance", DISTANCE_TEMPLATES, unit, value, body)
+    return None
+
+
+def depth(view: View, rng: np.random.Generator) -> QA | None:
+    """z-depth of an object's nearest visible point in the first frame."""
+    seen = _one(view, rng, list(view.seen))
+    if seen is None:
+        return None
+    return _number(view, rng, (seen,), "depth", DEPTH_TEMPLATES, units.DISTANCE[view.scene.scale], seen.depth)
+
+
+def plural(noun: str) -> str:
+    """"mug" -> "mugs", "battery" -> "batteries", "box" -> "boxes"."""
+    irregular = {"die": "dice", "bookshelf": "bookshelves", "person": "people"}
+    head, _, last = noun.rpartition(" ")
+    if last in irregular:
+        last = irregular[last]
+    elif last.endswith("y") and last[-2] not in "aeiou":
+        last = last[:-1] + "ies"
+    else:
+        last += "es" if last.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{head} {last}" if head else last
+
+
+def counting(view: View, rng: np.random.Generator) -> QA | None:
+    """Number of objects of a class or of a colour, where each is clearly visible in some frame or never visible at all."""
+    groups: dict[str, list[int]] = {}
+    for index, thing in enumerate(view.scene.objects):
+        if view.pixels[:, index].any():
+            groups.setdefault(plural(thing.name), []).append(index)
+            groups.setdefault(f"{thing.colour} objects", []).append(index)
+    clear = {name: members for name, members in groups.items() if all(_clear_frame(view, i) is not None for i in members)}
+    # draw the count first: most groups hold a single object, and a constant answer must not pay
+    sizes = sorted({len(members) for members in clear.values()})
+    size = _one(view, rng, sizes)
+    if size is None:
+        return None
+    name = _one(view, rng, sorted(name for name, members in clear.items() if len(members) == size))
+    facts = "; ".join(f"{view.scene.objects[i].phrase}" for i in clear[name])
+    question = COUNT_TEMPLATES[rng.integers(len(COUNT_TEMPLATES))].format(group=name)
+    return refer.record(
+        view, "counting", name, f"{facts}; {size}", question=question, answer=str(size), answer_type="number", answer_si=float(size),
+    )  # fmt: skip
+
+
+def _clear_frame(view: View, index: int) -> int | None:
+    """The first frame that shows the object clearly, if any."""
+    height, width = view.scene.ids.shape[1:]
+    frames = np.flatnonzero(view.pixels[:, index] >= VISIBLE * height * width)
+    return int(frames[0]) if len(frames) else None

@@ -1,0 +1,70 @@
+"""How questions name objects and how reasoning speaks of them: by phrase or by a drawn mark, always in the same few word forms."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sv_jax.tasks import geometry, units
+from sv_jax.tasks.qa import QA
+from sv_jax.tasks.view import Seen, View
+
+MARK_SHARE = 0.25  # of the questions that could use plain phrases; an ambiguous phrase always needs a mark
+MARK_COLORS = ("red", "blue")
+POINT_INSIDE = 5  # pixels of the object on all sides of a point that marks it
+
+
+def clause(view: View, seen: Seen) -> str:
+    """"red mug: left, 42 cm away, 9.5 cm tall": one object as descriptions and reasoning state it."""
+    scale = view.scene.scale
+    away = units.with_unit(seen.depth, units.DISTANCE[scale])
+    tall = units.with_unit(seen.height, units.HEIGHT[scale])
+    return f"{seen.phrase}: {seen.place}, {away} away, {tall} tall"
+
+
+def left_to_right(view: View, chosen: tuple[Seen, ...]) -> str:
+    """The clauses of the chosen objects in the order of the first frame."""
+    wanted = {seen.index for seen in chosen}
+    return "; ".join(clause(view, seen) for seen in view.seen if seen.index in wanted)
+
+
+def reasoning(view: View, semantic: str, body: str) -> str:
+    """The two anchors, then the facts that lead to the answer."""
+    return f"<semantic>{semantic}</semantic> <scale>{view.level}</scale> {body}."
+
+
+def names(view: View, chosen: tuple[Seen, ...], rng: np.random.Generator) -> tuple[tuple[str, ...], tuple[dict, ...]]:
+    """How a question calls the chosen objects ("the red mug", "the object in the red box"), and the marks to draw in the first frame."""
+    if all(seen.unique for seen in chosen) and rng.random() >= MARK_SHARE:
+        return tuple(f"the {seen.phrase}" for seen in chosen), ()
+    kind = "point" if rng.random() < 0.5 else "box"
+    inner = [geometry.inner_pixel(view.mask(seen.index)) for seen in chosen]
+    if min(deep for *_, deep in inner) < POINT_INSIDE:
+        kind = "box"
+    marks = []
+    for seen, (x, y, _), color in zip(chosen, inner, MARK_COLORS, strict=False):
+        where = {"xy": [x + 0.5, y + 0.5]} if kind == "point" else {"xyxy": _around(view, seen.box)}
+        marks.append({"kind": kind, "frame": 0, **where, "color": color})
+    preposition = {"point": "at", "box": "in"}[kind]
+    return tuple(f"the object {preposition} the {mark['color']} {kind}" for mark in marks), tuple(marks)
+
+
+def _around(view: View, box: tuple[int, int, int, int]) -> list[int]:
+    """The box two pixels wider on each side, inside the frame, so that its outline does not cover the object."""
+    height, width = view.scene.ids.shape[1:]
+    x0, y0, x1, y1 = box
+    return [max(0, x0 - 2), max(0, y0 - 2), min(width, x1 + 2), min(height, y1 + 2)]
+
+
+def about(view: View, chosen: tuple[Seen, ...], task: str, *, body: str = "", **fields) -> QA:
+    """A QA on the chosen objects with its anchors and reasoning; `body` is what follows the objects' clauses."""
+    semantic = ", ".join(seen.phrase for seen in chosen)
+    facts = "; ".join([left_to_right(view, chosen), *([body] if body else [])])
+    return record(view, task, semantic, facts, **fields)
+
+
+def record(view: View, task: str, semantic: str, facts: str, **fields) -> QA:
+    """A QA of this scene whose reasoning states `facts`. Its id is set by `ask`."""
+    return QA(
+        id="", scene_id=view.scene.id, task=task, scale=view.scene.scale, semantic=semantic, scale_anchor=view.level,
+        reasoning=reasoning(view, semantic, facts), **fields,
+    )  # fmt: skip

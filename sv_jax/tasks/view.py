@@ -1,0 +1,105 @@
+"""A scene as its clip shows it: which objects are visible and where, in pixels, depth and world points. Tasks read only this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sv_jax.scenes.scene import Object, Scene
+from sv_jax.tasks import geometry, units
+
+VISIBLE = 0.002  # share of the frame's pixels from which an object counts as visible (25 pixels of 112x112) …
+SIDE = 0.03  # … and share of the frame's side that its box must reach both ways
+PLACES = ("left", "middle", "right")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An object that the first frame shows."""
+
+    index: int  # scene.objects[index]; its pixels hold index + 1
+    object: Object
+    unique: bool  # no other object of the scene has this phrase
+    box: tuple[int, int, int, int]  # x0, y0, x1, y1 of its pixels in the first frame, edges (x1, y1 exclusive)
+    depth: float  # metres from the camera plane to its nearest pixel in the first frame
+    place: str  # third of the first frame that holds the middle of its box
+
+    @property
+    def phrase(self) -> str:
+        return self.object.phrase
+
+    @property
+    def height(self) -> float:
+        return float(self.object.size[2])
+
+
+@dataclass(frozen=True)
+class View:
+    """What a clip shows of `scene`. Everything is computed on first use and kept."""
+
+    scene: Scene
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """i64 [F, objects]: visible pixels of each object in each frame."""
+        count = len(self.scene.objects) + 1
+        return np.stack([np.bincount(ids.ravel(), minlength=count)[1:] for ids in self.scene.ids])
+
+    @cached_property
+    def seen(self) -> tuple[Seen, ...]:
+        """The objects clearly visible in the first frame, from left to right."""
+        height, width = self.scene.ids.shape[1:]
+        phrases = [o.phrase for o in self.scene.objects]
+        found = []
+        for index, thing in enumerate(self.scene.objects):
+            if self.pixels[0, index] < VISIBLE * height * width:
+                continue
+            mask = self.mask(index)
+            x0, y0, x1, y1 = box = geometry.box_of(mask)
+            if x1 - x0 < SIDE * width or y1 - y0 < SIDE * height:
+                continue
+            place = PLACES[min(2, int(3 * (x0 + x1) / 2 / width))]
+            depth = float(self.scene.depth[0][mask].min())
+            found.append(Seen(index, thing, phrases.count(thing.phrase) == 1, box, depth, place))
+        return tuple(sorted(found, key=lambda s: s.box[0] + s.box[2]))
+
+    @cached_property
+    def level(self) -> str:
+        """The scale anchor: the power of ten nearest to the geometric mean of the visible objects' longest sides."""
+        longest = [max(s.object.size) for s in self.seen]
+        return units.level(float(np.exp(np.mean(np.log(longest)))))
+
+    def mask(self, index: int, frame: int = 0) -> np.ndarray:
+        """bool [H, W]: the object's pixels."""
+        return self.scene.ids[frame] == index + 1
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """f64 [F, H, W, 3]: the world point behind every pixel's centre."""
+        return geometry.world_points(self.scene.depth, self.scene.K, self.scene.poses)
+
+    @cached_property
+    def _clouds(self) -> dict[int, np.ndarray]:
+        return {}
+
+    def cloud(self, index: int) -> np.ndarray:
+        """f64 [n, 3]: the visible world points of an object, over all frames."""
+        if index not in self._clouds:
+            self._clouds[index] = self.points[self.scene.ids == index + 1]
+        return self._clouds[index]
+
+    def shows_height(self, seen: Seen) -> bool:
+        """Whether the clip shows the object's full height: its pixels span it within 4 %, at least 8 of them."""
+        z = self.cloud(seen.index)[:, 2]
+        pixel = seen.depth / self.scene.K[1, 1]
+        return bool(pixel <= seen.height / 8 and abs(np.ptp(z) + pixel - seen.height) <= 0.04 * seen.height)
+
+    def gap(self, a: Seen, b: Seen) -> float | None:
+        """Closest distance of two objects in metres; None where they nearly touch or the clip does not show it within 5 %."""
+        true = geometry.closest_distance(a.object, b.object)
+        if true < 0.25 * min(max(a.object.size), max(b.object.size)):
+            return None
+        visible = geometry.cloud_distance(self.cloud(a.index), self.cloud(b.index))
+        return true if true <= visible <= 1.05 * true else None

@@ -1,0 +1,82 @@
+"""What a training step owns: the trainable arrays and their optimiser state. Everything else is frozen and shared."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from sv_jax.errors import UserError, unknown
+
+# Which parameters a part of the model names, by path (see sv_jax/mesh.py for the whole list).
+PARTS = {
+    "vision": r"vision\..*",
+    "text": r"text\.(?!.*(?:lora_|router)).*",
+    "dino": r"dino\..*",
+    "fusion": r"(?:dino_merger|fusion)\..*",
+    "experts": r"text\..*\.lora_[ab]",
+    "router": r"text\..*\.router\..*",
+}
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with a warm-up and a cosine to `final_fraction` of the peak. Defaults: the released stage-1 recipe (official.md 2.3)."""
+
+    learning_rate: float = 5e-6
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+    weight_decay: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self):
+        if self.learning_rate <= 0:
+            raise UserError(f"optim.learning_rate {self.learning_rate}: expected a positive number")
+
+
+class TrainState(NamedTuple):
+    """The donated half of a step: `step` i32 [], `trainable` f32 arrays (nnx.State), `opt_state` of optax."""
+
+    step: jax.Array
+    trainable: Any
+    opt_state: Any
+
+
+def schedule(cfg: OptimConfig, steps: int) -> optax.Schedule:
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if cfg.warmup_steps else cfg.learning_rate,
+        peak_value=cfg.learning_rate,
+        warmup_steps=cfg.warmup_steps,
+        decay_steps=max(steps, cfg.warmup_steps + 1),
+        end_value=cfg.final_fraction * cfg.learning_rate,
+    )
+
+
+def make_optimizer(cfg: OptimConfig, steps: int) -> optax.GradientTransformation:
+    """Norm clipping and AdamW; matrices decay, norms and biases (rank < 2 per layer) do not."""
+    decay = lambda params: jax.tree.map_with_path(lambda path, x: "kernel" in jax.tree_util.keystr(path) or "lora" in jax.tree_util.keystr(path), params)  # noqa: E731
+    return optax.chain(
+        optax.clip_by_global_norm(cfg.max_grad_norm),
+        optax.adamw(schedule(cfg, steps), b1=cfg.b1, b2=cfg.b2, weight_decay=cfg.weight_decay, mask=decay),
+    )
+
+
+def partition(model: nnx.Module, parts: tuple[str, ...]):
+    """Split a model into (graphdef, trainable, frozen): `parts` are names of PARTS. Trainable arrays are f32 (bf16 ones would stop learning)."""
+    for part in parts:
+        if part not in PARTS:
+            raise unknown("train.parts", part, PARTS)
+    pattern = re.compile("|".join(PARTS[p] for p in parts) or r"(?!)")
+    graphdef, trainable, frozen = nnx.split(model, lambda path, _: bool(pattern.fullmatch(".".join(map(str, path)))), ...)
+    names = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(trainable)]
+    for part in parts:
+        if not any(re.fullmatch(PARTS[part], name) for name in names):
+            raise UserError(f"train.parts: the model has no parameters of {part!r}")
+    return graphdef, jax.tree.map(lambda x: x.astype(jnp.float32), trainable), frozen

@@ -1,0 +1,249 @@
+"""SpaceVista for `transformers` (`trust_remote_code=True`): Qwen2.5-VL whose vision tokens are fused with DINOv3's dense features, with
+scale-expert LoRA on every projection of the language model. It needs torch and transformers alone.
+
+    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
+    model.generate(**processor_outputs)                     # the experts' router decides
+    model.generate(**processor_outputs, scale="indoor")     # or one scale's expert does
+
+B rows, T tokens, D width, C DINOv3 width, E experts, R rank; a medium is an image or a video of t slices of h x w patches.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoModel, DINOv3ViTConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
+from transformers.configuration_utils import PretrainedConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLDecoderLayer
+
+SCALES = ("tiny", "tabletop", "indoor", "outdoor", "drone")
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class SpaceVistaConfig(Qwen2_5_VLConfig):
+    """Qwen2.5-VL's fields, `dinov3_config` (None: no fusion), `spacevista` {"fusion", "experts"} and `mrope`, the rule for the positions
+    after a video: "max" (the next text token stands after all of the video) or "spatial" (transformers >= 5.3)."""
+
+    model_type = "spacevista"
+
+    def __init__(self, dinov3_config: dict | None = None, spacevista: dict | None = None, mrope: str = "max", **kwargs):
+        self.dinov3_config = DINOv3ViTConfig(**dinov3_config) if isinstance(dinov3_config, dict) else dinov3_config
+        self.spacevista = spacevista
+        self.mrope = mrope
+        super().__init__(**kwargs)
+
+    @property
+    def fusion(self) -> dict | None:
+        return (self.spacevista or {}).get("fusion")
+
+    @property
+    def experts(self) -> dict | None:
+        return (self.spacevista or {}).get("experts")
+
+
+class GeometryMerger(nn.Module):
+    """2x2 neighbouring DINOv3 patches -> one token of width D: [t, h, w, C] -> [t, h/2, w/2, D]."""
+
+    def __init__(self, context: int, hidden: int, width: int):
+        super().__init__()
+        self.ln_q = nn.RMSNorm(context, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(4 * context, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        t, h, w, c = x.shape
+        x = self.ln_q(x).view(t, h // 2, 2, w // 2, 2, c).transpose(2, 3)
+        return self.mlp(x.reshape(t, h // 2, w // 2, 4 * c))
+
+
+class CrossAttentionBlock(nn.Module):
+    """x + MHA(LN x + P, LN g + P, LN g), then x + MLP(LN x); P are the positions of the grid."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.norm1_query, self.norm1_key, self.norm1_value, self.norm2 = (nn.LayerNorm(width) for _ in range(4))
+        self.cross_attention = nn.MultiheadAttention(width, num_heads, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(0.0), nn.Linear(4 * width, width))
+
+    def forward(self, x: torch.Tensor, g: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        y, _ = self.cross_attention(self.norm1_query(x) + p, self.norm1_key(g) + p, self.norm1_value(g), need_weights=False)
+        x = x + y
+        return x + self.mlp(self.norm2(x))
+
+
+class FeatureFusion(nn.Module):
+    """Eq. 1 on the slices of one medium, x and g [t, h, w, D]: a slice's tokens attend to the dense features of that slice alone."""
+
+    def __init__(self, width: int, num_heads: int, num_blocks: int):
+        super().__init__()
+        self.cross_attn_blocks = nn.ModuleList(CrossAttentionBlock(width, num_heads) for _ in range(num_blocks))
+
+    def forward(self, x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        p = grid_positions(*x.shape[1:], device=x.device).to(x.dtype)
+        y, g = x.flatten(1, 2), g.flatten(1, 2)
+        for block in self.cross_attn_blocks:
+            y = block(y, g, p)
+        return y.view_as(x)
+
+
+def grid_positions(h: int, w: int, width: int, device=None) -> torch.Tensor:
+    """[h * w, D] sines and cosines: the first half of the channels from the row, the second from the column."""
+    frequency = 10000.0 ** (-torch.arange(width // 4, device=device, dtype=torch.float32) / (width // 4))
+    waves = [torch.arange(n, device=device, dtype=torch.float32)[:, None] * frequency for n in (h, w)]
+    rows, columns = (torch.cat([a.sin(), a.cos()], dim=-1) for a in waves)
+    return torch.cat([rows[:, None].expand(h, w, -1), columns[None].expand(h, w, -1)], dim=-1).flatten(0, 1)
+
+
+class ExpertLinear(nn.Linear):
+    """y = W x + b + sum_e gate_e (alpha/R) B_e A_e x (Eq. 2). The decoder layer sets `gate` [B, T, E] before each of its calls."""
+
+    def __init__(self, linear: nn.Linear, experts: dict):
+        super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        e, r = experts["num_experts"], experts["rank"]
+        self.scaling = experts["alpha"] / r
+        self.lora_A = nn.Parameter(torch.randn(e, r, linear.in_features) * linear.in_features**-0.5)
+        self.lora_B = nn.Parameter(torch.zeros(e, linear.out_features, r))
+        self.gate: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = torch.einsum("btd,erd->bter", x, self.lora_A.to(x.dtype)) * (self.scaling * self.gate).to(x.dtype)[..., None]
+        return super().forward(x) + torch.einsum("bter,eor->bto", z, self.lora_B.to(x.dtype))
+
+
+class Router(nn.Module):
+    """A layer's own router on its normalised input, in f32: [B, T, D] -> gate [B, T, E]."""
+
+    def __init__(self, width: int, experts: dict):
+        super().__init__()
+        self.temperature = experts["temperature"]
+        self.fc1 = nn.Linear(width, experts["router_hidden_size"])
+        self.fc2 = nn.Linear(experts["router_hidden_size"], experts["num_experts"])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = F.silu(F.linear(x.float(), self.fc1.weight.float(), self.fc1.bias.float()))
+        return (F.linear(hidden, self.fc2.weight.float(), self.fc2.bias.float()) / self.temperature).softmax(dim=-1)
+
+
+class SpaceVistaDecoderLayer(Qwen2_5_VLDecoderLayer):
+    """Transformers' decoder layer with experts on its seven projections, under one gate."""
+
+    def __init__(self, config: PretrainedConfig, layer_idx: int, experts: dict):
+        super().__init__(config, layer_idx)
+        self.experts = experts
+        for module, names in ((self.self_attn, "qkvo"), (self.mlp, ("gate", "up", "down"))):
+            for name in names:
+                setattr(module, f"{name}_proj", ExpertLinear(getattr(module, f"{name}_proj"), experts))
+        if experts["router"] == "layer":
+            self.router = Router(config.hidden_size, experts)
+
+    def forward(self, hidden_states: torch.Tensor, scale=None, **kwargs):
+        gate = self.route(hidden_states, scale)
+        for module in self.modules():
+            if isinstance(module, ExpertLinear):
+                module.gate = gate
+        return super().forward(hidden_states, **kwargs)
+
+    def route(self, x: torch.Tensor, scale: str | list[str] | None) -> torch.Tensor:
+        """The gate [B, T, E]: one-hot of the given scale (one for all rows, or one a row), else what the config's router says."""
+        e, router = self.experts["num_experts"], self.experts["router"]
+        if scale is None and router == "layer":
+            return self.router(self.input_layernorm(x))
+        if scale is None and router == "uniform":
+            return x.new_full((*x.shape[:2], e), 1.0 / e, dtype=torch.float32)
+        scales = [scale] * x.shape[0] if isinstance(scale, str) else scale or []
+        if len(scales) != x.shape[0] or set(scales) - set(SCALES):
+            raise ValueError(f"scale {scale!r}: expected one of {', '.join(SCALES)}, or a list with one of them per row")
+        index = torch.tensor([min(SCALES.index(s), e - 1) for s in scales], device=x.device)
+        return F.one_hot(index, e).float()[:, None].expand(-1, x.shape[1], -1)
+
+
+class SpaceVistaModel(Qwen2_5_VLModel):
+    """Qwen2.5-VL with DINOv3 beside its vision tower and experts in its language model."""
+
+    config_class = SpaceVistaConfig
+
+    def __init__(self, config: SpaceVistaConfig):
+        super().__init__(config)
+        text = self.language_model.config
+        if config.experts:
+            for i in range(len(self.language_model.layers)):
+                self.language_model.layers[i] = SpaceVistaDecoderLayer(text, i, config.experts)
+        self.dinov3 = None
+        if config.dinov3_config is not None:
+            fusion = config.fusion
+            self.dinov3 = AutoModel.from_config(config.dinov3_config)
+            self.geometry_merger = GeometryMerger(config.dinov3_config.hidden_size, fusion["merger_hidden_size"], text.hidden_size)
+            self.feature_fusion = FeatureFusion(text.hidden_size, fusion["num_heads"], fusion["num_blocks"])
+        self.post_init()
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if self.dinov3 is not None:
+            self.dinov3.eval()  # its positions are augmented at random in training mode
+        return self
+
+    def get_image_features(self, pixel_values, image_grid_thw=None, scale=None, **kwargs):
+        out = super().get_image_features(pixel_values, image_grid_thw, **kwargs)
+        return self.fuse(out, pixel_values, image_grid_thw)
+
+    def get_video_features(self, pixel_values_videos, video_grid_thw=None, scale=None, **kwargs):
+        out = super().get_video_features(pixel_values_videos, video_grid_thw, **kwargs)
+        return self.fuse(out, pixel_values_videos, video_grid_thw)
+
+    def fuse(self, out, patches: torch.Tensor, grids: torch.Tensor):
+        """Qwen's merged tokens, one tensor per medium in `out.pooler_output`, fused with DINOv3's features of the same pixels."""
+        if self.dinov3 is None:
+            return out
+        grids = [tuple(grid) for grid in grids.tolist()]
+        per_medium = patches.split([t * h * w for t, h, w in grids])
+        out.pooler_output = tuple(
+            self.feature_fusion(x.view(t, h // 2, w // 2, -1), self.dense_features(p, t, h, w).to(x.dtype)).flatten(0, 2)
+            for x, p, (t, h, w) in zip(out.pooler_output, per_medium, grids, strict=True)
+        )
+        return out
+
+    def dense_features(self, patches: torch.Tensor, t: int, h: int, w: int) -> torch.Tensor:
+        """Patches [t*h*w, 1176] of one medium -> [t, h/2, w/2, D]. The two frames of a slice are averaged before the merger."""
+        frames = dino_frames(patches.float(), t, h, w)
+        prefix = 1 + self.dinov3.config.num_register_tokens
+        dense = self.dinov3(frames.to(self.dinov3.dtype)).last_hidden_state[:, prefix:]
+        return self.geometry_merger(dense.view(t, 2, h, w, -1).mean(dim=1))
+
+    def get_rope_index(self, input_ids, mm_token_type_ids, *args, attention_mask=None, **kwargs):
+        """Transformers' positions; under the rule "max" what follows a vision item is moved behind all three of its axes."""
+        positions, deltas = super().get_rope_index(input_ids, mm_token_type_ids, *args, attention_mask=attention_mask, **kwargs)
+        if self.config.mrope == "spatial":
+            return positions, deltas
+        for row in range(input_ids.shape[0]):
+            keep = torch.ones_like(input_ids[row]).bool() if attention_mask is None else attention_mask[row].bool()
+            p, kinds = positions[:, row, keep], mm_token_type_ids[row, keep]
+            for start in (1 + torch.nonzero(kinds[1:] != kinds[:-1])[:, 0]).tolist():
+                p[:, start:] += p[:, :start].max() + 1 - p[0, start]
+            positions[:, row, keep] = p
+            deltas[row] = p.max() + 1 - p.shape[1]
+        return positions, deltas
+
+
+def dino_frames(patches: torch.Tensor, t: int, h: int, w: int) -> torch.Tensor:
+    """Qwen's normalised patches [t*h*w, 3*2*14*14] -> DINOv3's frames [2t, 3, 16h, 16w]: the same picture in the same grid of patches."""
+    channels = lambda values: patches.new_tensor(values).view(1, 3, 1, 1)  # noqa: E731
+    x = patches.view(t, h // 2, w // 2, 2, 2, 3, 2, 14, 14).permute(0, 6, 5, 1, 3, 7, 2, 4, 8)
+    x = x.reshape(2 * t, 3, 14 * h, 14 * w) * channels(CLIP_STD) + channels(CLIP_MEAN)
+    x = F.interpolate(x, size=(16 * h, 16 * w), mode="bilinear", align_corners=False)
+    return (x - channels(IMAGENET_MEAN)) / channels(IMAGENET_STD)
+
+
+class SpaceVistaForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
+    config_class = SpaceVistaConfig
+    _keys_to_ignore_on_load_missing = [r"dinov3\.embeddings\.mask_token"]  # only pretraining reads it
+
+    def __init__(self, config: SpaceVistaConfig):
+        super(Qwen2_5_VLForConditionalGeneration, self).__init__(config)  # its own __init__ would build a whole Qwen2.5-VL first
+        self.model = SpaceVistaModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def prepare_inputs_for_generation(self, input_ids, scale=None, **kwargs):
+        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        return inputs if scale is None else {**inputs, "scale": scale}

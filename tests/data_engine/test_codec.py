@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sv_jax.data import codec
+from sv_jax.errors import UserError
+
+
+def clip(seed: int = 0) -> np.ndarray:
+    """u8 [4, 112, 112, 3]: blocks that move."""
+    rng = np.random.default_rng(seed)
+    frame = np.kron(rng.integers(0, 256, (14, 14, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    return np.stack([np.roll(frame, 3 * i, axis=1) for i in range(4)])
+
+
+def test_clip_comes_back_nearly_the_same():
+    frames = clip()
+    back = codec.decode_clip(codec.encode_clip(frames, 2.0))
+    assert back.shape == frames.shape and back.dtype == np.uint8
+    interior = np.abs(back.astype(int) - frames)  # 4:2:0 halves the resolution of colour, at edges
+    assert np.median(interior) <= 3
+
+
+def test_the_same_frames_give_the_same_bytes_in_another_process():
+    code = (
+        "import sys, hashlib; sys.path.insert(0, sys.argv[1]); import test_codec as t\n"
+        "print(hashlib.sha256(b''.join(t.codec.encode_clip(t.clip(s), 2.0) for s in range(20))).hexdigest())"
+    )
+    runs = {subprocess.run([sys.executable, "-c", code, __file__.rsplit("/", 1)[0]], capture_output=True, text=True, check=True).stdout for _ in range(3)}
+    assert len(runs) == 1
+
+
+def test_bad_clips_are_one_line():
+    with pytest.raises(UserError, match="size: found 111x112, expected even"):
+        codec.encode_clip(clip()[:, :111], 2.0)
+    with pytest.raises(UserError, match="11 bytes are not a video"):
+        codec.decode_clip(b"not a video")
+    whole = codec.encode_clip(clip(), 2.0)
+    with pytest.raises(UserError, match="not a video"):
+        codec.decode_clip(whole[: len(whole) // 2])
+
+
+def test_depth_is_kept_from_a_millimetre_to_ten_kilometres():
+    depth = np.exp(np.random.default_rng(0).uniform(np.log(1e-3), np.log(1e4), (2, 6, 8))).astype(np.float32)
+    depth[0, :2] = np.inf
+    back = codec.unpack_depth(codec.pack_depth(depth), depth.shape)
+    assert np.array_equal(np.isinf(back), np.isinf(depth))
+    np.testing.assert_allclose(back[np.isfinite(back)], depth[np.isfinite(depth)], rtol=1.3e-4)

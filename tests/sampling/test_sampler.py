@@ -1,0 +1,264 @@
+"""Oracles: transformers' `generate` on tiny random Qwen2.5-VL models, and our own forward pass over prompt and completion."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from sv_jax.errors import UserError
+from sv_jax.inputs.packing import Sample, pack_prompts
+from sv_jax.models.batch import Batch
+from sv_jax.models.qwen2_5_vl.config import QwenConfig, TextConfig, VisionConfig
+from sv_jax.models.qwen2_5_vl.mrope import position_ids
+from sv_jax.models.spacevista.config import ExpertsConfig, SpaceVistaConfig
+from sv_jax.models.spacevista.model import SpaceVista, forward, logits
+from sv_jax.sampling import sampler
+from sv_jax.sampling.choose import sampling
+from sv_jax.sampling.sampler import SamplerConfig, prefill, sample, stream
+
+V, STOP = 64, 5
+VISION_START, VISION_END, IMAGE, VIDEO = 59, 60, 62, 63
+TINY = SpaceVistaConfig(
+    QwenConfig(
+        TextConfig(V, 32, 48, 3, 4, 2, mrope_section=(1, 1, 2), rope_theta=1000.0),
+        VisionConfig(2, 16, 24, 2, out_hidden_size=32, fullatt_block_indexes=(1,), tokens_per_second=2.0),
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        vision_start_token_id=VISION_START,
+        vision_end_token_id=VISION_END,
+        vision_token_id=61,
+        mrope="spatial",
+    )
+)
+CFG = SamplerConfig(max_new_tokens=8)
+EXPERTS = dataclasses.replace(TINY, experts=ExpertsConfig(num_experts=3, rank=2))
+
+
+def randomised(model, seed=0, scale=0.4):
+    """Every weight random, biases, norms and zero-initialised arrays too, so that nothing can hide behind a zero."""
+    graph, state = nnx.split(model)
+    leaves, tree = jax.tree.flatten(state)
+    rng = np.random.default_rng(seed)
+    return nnx.merge(graph, jax.tree.unflatten(tree, [x + jnp.asarray(scale * rng.normal(size=x.shape), x.dtype) for x in leaves]))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return randomised(SpaceVista(TINY, nnx.Rngs(0)))
+
+
+@pytest.fixture(scope="module")
+def expert_model():
+    return randomised(SpaceVista(EXPERTS, nnx.Rngs(0)), scale=0.2)
+
+
+def prompt(seed, length, grids=()):
+    """Random text around pictures; a grid (t, h, w) of t > 1 slices is a video, at 0.5 s a slice."""
+    rng = np.random.default_rng(seed)
+    tokens, patches, seconds = [], [], []
+    for t, h, w in grids:
+        tokens += [*rng.integers(6, 59, 2), VISION_START, *[VIDEO if t > 1 else IMAGE] * (t * h * w // 4), VISION_END]
+        patches.append(rng.normal(size=(t * h * w, 1176)).astype(np.float32))
+        seconds.append(0.5)
+    tokens = np.array([*tokens, *rng.integers(6, 59, length - len(tokens))], np.int32)
+    is_vision = np.isin(tokens, (IMAGE, VIDEO))
+    positions = position_ids(tokens, grids, seconds, TINY.qwen)
+    return Sample(tokens, positions, is_vision, np.zeros(length, np.float32), tuple(grids), tuple(patches), None, 2)
+
+
+def batch_of(prompts, length=24, rows=None) -> Batch:
+    return pack_prompts(prompts, length, TINY.qwen.vision, rows=rows)[0]
+
+
+TEXT = [prompt(1, 7), prompt(2, 20), prompt(3, 1), prompt(4, 13)]
+MIXED = [prompt(5, 17, [(1, 4, 6)]), prompt(6, 24, [(1, 4, 4), (3, 4, 2)]), prompt(7, 5), prompt(8, 21, [(2, 4, 6)])]
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory):
+    """A tiny random model of transformers and the same weights in ours."""
+    torch = pytest.importorskip("torch")
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    from sv_jax.weights.load import load_model
+
+    torch.manual_seed(0)
+    hf = Qwen2_5_VLConfig(**TINY.to_hf(), bos_token_id=0, eos_token_id=STOP, pad_token_id=0, attn_implementation="eager")
+    theirs = Qwen2_5_VLForConditionalGeneration(hf).eval()
+    with torch.no_grad():
+        for p in theirs.parameters():
+            p.add_(0.4 * torch.randn_like(p))
+    folder = tmp_path_factory.mktemp("hf")
+    theirs.save_pretrained(folder)
+    ours = load_model(folder)
+    assert ours.cfg == TINY
+    return theirs, ours
+
+
+def generate(theirs, p: Sample, max_new_tokens):
+    import torch
+
+    images = [x for x, g in zip(p.patches, p.grids, strict=True) if g[0] == 1]
+    videos = [x for x, g in zip(p.patches, p.grids, strict=True) if g[0] > 1]
+    inputs = {"input_ids": torch.tensor(p.tokens[None]).long(), "attention_mask": torch.ones(1, len(p.tokens), dtype=torch.long)}
+    inputs["mm_token_type_ids"] = torch.tensor((p.tokens == IMAGE) + 2 * (p.tokens == VIDEO))[None].int()
+    if images:
+        inputs |= {"pixel_values": torch.tensor(np.concatenate(images)), "image_grid_thw": torch.tensor([g for g in p.grids if g[0] == 1])}
+    if videos:
+        inputs |= {
+            "pixel_values_videos": torch.tensor(np.concatenate(videos)),
+            "video_grid_thw": torch.tensor([g for g in p.grids if g[0] > 1]),
+        }
+        inputs["second_per_grid_ts"] = torch.tensor([0.5] * len(videos))
+    out = theirs.generate(
+        **inputs, max_new_tokens=max_new_tokens, do_sample=False, repetition_penalty=1.0, suppress_tokens=list(TINY.qwen.vision_ids)
+    )
+    return out[0, len(p.tokens) :].tolist()
+
+
+@pytest.mark.parametrize("prompts", [TEXT, MIXED], ids=["text", "pictures"])
+@pytest.mark.parametrize("unroll", [True, False])
+def test_greedy_equals_transformers_generate(oracle, prompts, unroll):
+    theirs, ours = oracle
+    cfg = SamplerConfig(max_new_tokens=24, unroll=unroll)
+    out = sample(ours, batch_of(prompts), 1, sampling(4, stop=[STOP], temperature=0.0), cfg)
+    ended = set()
+    for i, p in enumerate(prompts):
+        expected = generate(theirs, p, 24)
+        assert np.asarray(out.tokens)[i, 0, : int(out.lengths[i, 0])].tolist() == expected, i
+        assert bool(out.stopped[i, 0]) == (expected[-1] == STOP)
+        ended.add(len(expected))
+    assert len(ended) > 1  # the rows ended at different times
+
+
+def teacher_forced(model, p: Sample, completion, temperature):
+    """Log-probabilities of a completion by one plain forward pass over prompt and completion."""
+    n, r = len(p.tokens), len(completion)
+    tokens = np.concatenate([p.tokens, completion]).astype(np.int32)
+    after = np.broadcast_to(p.positions[:, -1].max() + 1 + np.arange(r), (3, r))
+    joined = dataclasses.replace(
+        p,
+        tokens=tokens,
+        positions=np.concatenate([p.positions, after], 1).astype(np.int32),
+        is_vision=np.concatenate([p.is_vision, np.zeros(r, bool)]),
+        weights=np.zeros(n + r, np.float32),
+    )
+    hidden, gates = forward(model, batch_of([joined], n + r))
+    logp = jax.nn.log_softmax(logits(model, hidden[0, n - 1 : -1]) / temperature)
+    return np.take_along_axis(np.asarray(logp), np.asarray(completion)[:, None], 1)[:, 0], gates
+
+
+@pytest.mark.parametrize("experts", [False, True])
+def test_logps_and_router_equal_a_teacher_forced_pass(request, experts):
+    model = request.getfixturevalue("expert_model" if experts else "model")
+    out = sample(model, batch_of(MIXED), 2, sampling(4, stop=[STOP], temperature=0.7), CFG)
+    for i, p in enumerate(MIXED):
+        for g in range(2):
+            n = int(out.lengths[i, g])
+            expected, gates = teacher_forced(model, p, np.asarray(out.tokens)[i, g, :n], 0.7)
+            np.testing.assert_allclose(np.asarray(out.logps)[i, g, :n], expected, atol=1e-4)
+            if experts:
+                np.testing.assert_allclose(out.router[i, g], gates[:, 0, :-1].mean(1), atol=1e-5)
+    assert (out.router is not None) == experts
+
+
+def test_scan_and_unrolled_and_stream_agree(expert_model):
+    batch, params = batch_of(MIXED), sampling(4, stop=[STOP], temperature=1.0, top_p=0.9)
+    a = sample(expert_model, batch, 3, params, CFG)
+    b = sample(expert_model, batch, 3, params, dataclasses.replace(CFG, unroll=False))
+    steps, generator = [], stream(expert_model, batch, 3, params, CFG)
+    try:
+        while True:
+            steps.append(next(generator))
+    except StopIteration as end:
+        c = end.value
+    for other in (b, c):
+        np.testing.assert_array_equal(a.tokens, other.tokens)
+        np.testing.assert_array_equal(a.lengths, other.lengths)
+        np.testing.assert_allclose(a.logps, other.logps, atol=1e-5)
+        np.testing.assert_allclose(a.router, other.router, atol=1e-5)
+    tokens, live = (np.stack(x, -1) for x in zip(*steps, strict=True))
+    np.testing.assert_array_equal(live.sum(-1), a.lengths)
+    np.testing.assert_array_equal(np.where(live, tokens, 0), np.asarray(a.tokens)[..., : live.shape[-1]])
+
+
+def test_group_equals_repeated_rows_and_batch_does_not_matter(model):
+    """The same prompt id gives the same samples alone, in another place of another batch, in a longer row, beside rows of padding."""
+    params = lambda ids: sampling(len(ids), stop=[STOP], temperature=1.0, top_k=20, seed=3, prompt_ids=ids)  # noqa: E731
+    whole = sample(model, batch_of(MIXED), 4, params([10, 11, 12, 13]), CFG)
+    assert len({tuple(row) for row in np.asarray(whole.tokens).reshape(-1, 8)}) > 8
+    turned = sample(model, batch_of(MIXED[::-1], 32, rows=6), 4, params([13, 12, 11, 10, 0, 0]), CFG)
+    np.testing.assert_array_equal(np.asarray(turned.tokens)[:4][::-1], whole.tokens)
+    np.testing.assert_allclose(np.asarray(turned.logps)[:4][::-1], whole.logps, atol=1e-5)
+    repeated = sample(model, batch_of([MIXED[0]] * 3), 4, params([10] * 3), CFG)
+    for row in np.asarray(repeated.tokens):
+        np.testing.assert_array_equal(row, whole.tokens[0])
+    one = sample(model, batch_of(MIXED[:1]), 1, params([10]), CFG)
+    np.testing.assert_array_equal(one.tokens[0, 0], whole.tokens[0, 0])
+
+
+def test_rows_of_padding_are_empty(model):
+    out = sample(model, batch_of(TEXT[:1], rows=3), 2, sampling(3, stop=[STOP]), CFG)
+    assert (np.asarray(out.lengths)[1:] == 0).all() and not np.asarray(out.stopped)[1:].any() and not np.asarray(out.tokens)[1:].any()
+    assert (np.asarray(out.lengths)[0] > 0).all()
+
+
+def test_nothing_follows_the_stop_token(model):
+    out = sample(model, batch_of(TEXT), 6, sampling(4, stop=[STOP, *range(6, 30)]), CFG)
+    tokens, lengths, stopped = (np.asarray(x) for x in (out.tokens, out.lengths, out.stopped))
+    assert stopped.any()
+    for t, lp, n, s in zip(tokens.reshape(-1, 8), np.asarray(out.logps).reshape(-1, 8), lengths.ravel(), stopped.ravel(), strict=True):
+        ends = np.isin(t[:n], [STOP, *range(6, 30)])
+        assert ends[-1] == s and not ends[:-1].any()
+        assert not t[n:].any() and not lp[n:].any() and (lp[:n] < 0).all()
+        assert s or n == 8
+    assert not np.isin(tokens, TINY.qwen.vision_ids).any()
+
+
+def test_the_loop_ends_with_its_last_row(model):
+    """A budget of a million tokens costs nothing when every row stops at once."""
+    every = sampling(2, stop=list(range(V)))
+    traced = jax.jit(lambda m, p: sampler._loop.__wrapped__(m, p, every, 2, SamplerConfig(max_new_tokens=64)))
+    assert int(traced(model, prefill(model, batch_of(TEXT[:2]))).step) == 1
+
+
+def test_other_parameters_and_weights_never_recompile(model, monkeypatch):
+    traces = []
+    real = sampler.choose
+    monkeypatch.setattr(sampler, "choose", lambda *a: traces.append(1) or real(*a))
+    cfg = SamplerConfig(max_new_tokens=7)  # a program that no other test has compiled
+    run = lambda m, prompts, **kw: sample(m, batch_of(prompts), 2, sampling(4, stop=[STOP], **kw), cfg)  # noqa: E731
+    run(model, TEXT, seed=1)
+    first = len(traces)
+    assert first > 0
+    for kw in (
+        {"seed": 2},
+        {"temperature": 0.0},
+        {"top_p": 0.5},
+        {"top_k": 3},
+        {"temperature": [0.0, 1.0, 2.0, 3.0]},
+        {"prompt_ids": [4, 5, 6, 7]},
+    ):
+        run(model, TEXT, **kw)
+    run(randomised(model, 1), TEXT[::-1])
+    run(model, [prompt(s, 9) for s in range(4)])
+    assert len(traces) == first
+
+
+def test_half_precision(model):
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), model)
+    cfg = dataclasses.replace(CFG, dtype="bfloat16")
+    batch = batch_of(MIXED)
+    assert prefill(half, batch, "bfloat16").kv.keys.dtype == jnp.bfloat16
+    out = sample(half, batch, 2, sampling(4, stop=[STOP], temperature=0.0), cfg)
+    assert np.isfinite(out.logps).all() and out.logps.dtype == jnp.float32
+
+
+def test_config_refuses():
+    with pytest.raises(UserError, match="max_new_tokens 0"):
+        SamplerConfig(max_new_tokens=0)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sv_jax.errors import UserError
+from sv_jax.rewards import parsing
+from sv_jax.tasks import TASKS, ask, describe
+from sv_jax.tasks.numbers import plural
+
+
+@pytest.fixture(scope="module")
+def questions(scenes):
+    return [qa for k, scene in enumerate(scenes) for qa in ask(scene, np.random.default_rng(k), 10)]
+
+
+def test_same_scene_and_seed_give_the_same_questions(scenes):
+    first, again = (ask(scenes[0], np.random.default_rng(3), 8) for _ in range(2))
+    assert first == again
+    assert first != ask(scenes[0], np.random.default_rng(4), 8)
+
+
+def test_only_the_tasks_asked_for_and_no_more_than_n(scenes):
+    asked = ask(scenes[0], np.random.default_rng(0), 3, ["depth"])
+    assert 0 < len(asked) <= 3 and {qa.task for qa in asked} == {"depth"}
+    with pytest.raises(UserError, match="task 'dept'.*did you mean 'depth'"):
+        ask(scenes[0], np.random.default_rng(0), 3, ["dept"])
+
+
+def test_ids_are_unique_and_no_question_comes_twice(questions):
+    assert len({qa.id for qa in questions}) == len(questions)
+    assert len({(qa.scene_id, qa.user_text(), str(qa.marks)) for qa in questions}) == len(questions)
+
+
+def test_completion_parses_to_answer_and_anchors(questions):
+    for qa in questions:
+        text = qa.target_text()
+        assert parsing.answer_span(text) == qa.answer
+        assert parsing.tag(text, "semantic") == qa.semantic
+        assert parsing.tag(text, "scale") == qa.scale_anchor
+        if qa.answer_type == "number":
+            assert re.fullmatch(r"\d+(\.\d+)?", qa.answer)
+            assert qa.unit is None or {"mm": "millimetres", "cm": "centimetres", "m": "metres"}[qa.unit] in qa.question
+        else:
+            assert qa.answer in "AB" and len(set(qa.options)) == 2
+
+
+def test_reasoning_says_what_the_description_says(scenes):
+    for k, scene in enumerate(scenes):
+        clauses = set(describe(scene).answer.rstrip(".").split(". ", 1)[1].split("; "))
+        for qa in ask(scene, np.random.default_rng(k), 6, ["depth", "size_comparison"]):
+            stated = qa.reasoning.split("</scale> ")[1].rstrip(".").split("; ")
+            assert set(stated[: len(qa.semantic.split(", "))]) <= clauses
+
+
+def test_reasoning_is_short(questions):
+    assert max(len(re.findall(r"\w+|[^\w\s]", qa.reasoning)) for qa in questions) <= 80
+
+
+def test_right_options_are_balanced(questions):
+    letters = Counter(qa.answer for qa in questions if qa.answer_type == "choice")
+    assert 0.35 < letters["A"] / letters.total() < 0.65
+    named = [qa for qa in questions if qa.task != "counting"]
+    marked = sum(bool(qa.marks) for qa in named) / len(named)
+    assert 0.15 < marked < 0.7
+
+
+def test_marks_lie_in_the_frame_on_their_object(scenes, questions):
+    by_id = {scene.id: scene for scene in scenes}
+    for qa in questions:
+        scene = by_id[qa.scene_id]
+        for mark, phrase in zip(qa.marks, qa.semantic.split(", "), strict=False):
+            if mark["kind"] == "box":
+                x0, y0, x1, y1 = mark["xyxy"]
+                height, width = scene.ids.shape[1:]
+                assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+            else:
+                x, y = mark["xy"]
+                assert scene.objects[scene.ids[0][int(y), int(x)] - 1].phrase == phrase
+
+
+def test_description_lists_the_first_frame_from_left_to_right(scenes):
+    for scene in scenes:
+        qa = describe(scene)
+        head, body = qa.answer.split(". ", 1)
+        clauses = body.rstrip(".").split("; ")
+        assert head == f"{len(clauses)} object{'s' * (len(clauses) > 1)}, {qa.scale_anchor}"
+        places = [re.search(r": (left|middle|right), ", clause)[1] for clause in clauses]
+        assert places == sorted(places)  # alphabetical is left to right
+        assert qa.task == "description" and qa == describe(scene)
+
+
+def test_level_does_not_depend_on_the_question(questions):
+    by_scene = {}
+    for qa in questions:
+        assert by_scene.setdefault(qa.scene_id, qa.scale_anchor) == qa.scale_anchor
+
+
+def test_empty_scene_gives_nothing(scenes):
+    empty = replace(scenes[0], ids=np.zeros_like(scenes[0].ids), objects=())
+    assert describe(empty) is None and ask(empty, np.random.default_rng(0), 5) == []
+
+
+def test_every_task_is_asked_at_every_scale(questions):
+    asked = Counter((qa.task, qa.scale) for qa in questions)
+    assert {task for task, _ in asked} == set(TASKS)
+    assert all(asked[task, scale] for task in TASKS for scale in {s for _, s in asked})
+
+
+@pytest.mark.parametrize("one, many", [("mug", "mugs"), ("battery", "batteries"), ("cereal box", "cereal boxes"), ("toy", "toys"), ("die", "dice")])
+def test_plural(one, many):
+    assert plural(one) == many

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+from safetensors import safe_open
+
+from sv_jax.errors import UserError
+from sv_jax.weights.folders import new_folder
+from sv_jax.weights.safetensors_io import DTYPES, Tensor, open_file, open_folder, write_file, write_folder
+
+
+def lazy(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: Tensor(a.shape, a.dtype, lambda a=a: a) for name, a in arrays.items()}
+
+
+def arrays(seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    out = {name: (100 * rng.standard_normal((3, 5))).astype(dtype) for name, dtype in DTYPES.items()}
+    return out | {"scalar": np.float32(7).reshape(()), "empty": np.zeros((0, 4), np.float32), "turned": np.arange(6.0).reshape(2, 3).T}
+
+
+def test_what_is_written_is_what_the_safetensors_library_reads(tmp_path):
+    write_file(tmp_path / "a.safetensors", lazy(arrays()))
+    theirs = safetensors.numpy.load_file(tmp_path / "a.safetensors")
+    assert set(theirs) == set(arrays())
+    for name, array in arrays().items():
+        assert theirs[name].dtype == array.dtype
+        np.testing.assert_array_equal(theirs[name], array)
+    with safe_open(tmp_path / "a.safetensors", "np") as f:
+        assert f.metadata() == {"format": "pt"}
+
+
+def test_what_the_safetensors_library_writes_is_read_back(tmp_path):
+    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays().items() if a.ndim}
+    safetensors.numpy.save_file(contiguous, tmp_path / "a.safetensors")
+    for name, tensor in open_file(tmp_path / "a.safetensors").items():
+        assert (tensor.shape, tensor.dtype) == (contiguous[name].shape, contiguous[name].dtype)
+        np.testing.assert_array_equal(tensor.read(), contiguous[name])
+
+
+def test_shards_hold_every_tensor_once_and_stay_below_the_limit(tmp_path):
+    data = {f"t{i}": np.full((i + 1, 8), i, ml_dtypes.bfloat16) for i in range(9)}
+    write_folder(tmp_path, lazy(data), max_shard_bytes=200)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    files = set(index["weight_map"].values())
+    assert len(files) > 2 and index["metadata"]["total_size"] == sum(a.nbytes for a in data.values())
+    assert all(sum(t.nbytes for t in open_file(tmp_path / f).values()) <= 200 for f in files)
+    found = open_folder(tmp_path)
+    assert set(found) == set(data)
+    for name, array in data.items():
+        np.testing.assert_array_equal(found[name].read(), array)
+
+
+def test_tensors_are_made_one_at_a_time_while_writing(tmp_path):
+    alive, most = 0, 0
+
+    class Counted(np.ndarray):
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+    def make():
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return np.zeros(100, np.float32).view(Counted)
+
+    write_folder(tmp_path, {f"t{i}": Tensor((100,), np.dtype(np.float32), make) for i in range(6)}, max_shard_bytes=900)
+    assert most <= 2
+
+
+@pytest.mark.parametrize("keep", [0, 5, 40, -1])
+def test_a_truncated_file_is_named(tmp_path, keep):
+    path = tmp_path / "model.safetensors"
+    write_file(path, lazy(arrays()))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"model\.safetensors: truncated") as error:
+        open_folder(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def header(**item) -> bytes:
+    text = json.dumps({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | item}).encode()
+    return len(text).to_bytes(8, "little") + text + b"\0" * 8
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"\x05\0\0\0\0\0\0\0hello", "no table of tensors"),
+        (header(dtype="F4"), "'x' has dtype F4"),
+        (header(shape=[3]), r"'x' of shape \[3\]"),
+        (header(data_offsets=[-8, 0]), "cannot hold"),
+        (header(data_offsets=[0]), "no table of tensors"),
+        (header(shape=None), "no table of tensors"),
+    ],
+)
+def test_a_file_that_is_not_safetensors_is_named(tmp_path, content, message):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        open_folder(tmp_path)
+    assert "model.safetensors" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "weight_map, message",
+    [
+        ({"a": "model-1.safetensors", "b": "gone.safetensors"}, "names the file 'gone.safetensors'"),
+        ({"a": "../model-1.safetensors"}, "must be a plain file name"),
+        ({"a": "/etc/passwd"}, "must be a plain file name"),
+        ({"a": "model-1.safetensors", "c": "model-1.safetensors"}, "tensor 'c' is named by"),
+        ({}, "tensor"),
+        ([], "weight_map"),
+        (None, "weight_map"),
+        ({"a": 3}, "must be a plain file name"),
+    ],
+)
+def test_an_index_that_does_not_fit_its_files_is_refused(tmp_path, weight_map, message):
+    write_file(tmp_path / "model-1.safetensors", lazy({"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)}))
+    if weight_map == {}:
+        weight_map, message = {"a": "model-1.safetensors"}, "tensor 'b' is not named by"
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(UserError, match=message):
+        open_folder(tmp_path)
+
+
+def test_a_folder_without_weights_is_named(tmp_path):
+    with pytest.raises(UserError, match="neither model.safetensors nor"):
+        open_folder(tmp_path)
+
+
+def test_a_write_that_fails_leaves_neither_file_nor_folder(tmp_path):
+    def fail():
+        raise RuntimeError
+
+    broken = {"a": Tensor((2,), np.dtype(np.float32), lambda: np.zeros(2, np.float32)), "b": Tensor((2,), np.dtype(np.float32), fail)}
+    with pytest.raises(RuntimeError):
+        write_file(tmp_path / "a.safetensors", broken)
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "out") as folder:
+        write_folder(folder, broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_replaces_a_model_and_leaves_anything_else_alone(tmp_path):
+    for text in ("one", "two"):
+        with new_folder(tmp_path / "model") as folder:
+            (folder / "config.json").write_text(text)
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "config.json").read_text() == "two"
+    (tmp_path / "model" / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"thesis\.txt"), new_folder(tmp_path / "model"):
+        pass
+    assert (tmp_path / "model" / "thesis.txt").exists()
