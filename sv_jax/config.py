@@ -108,21 +108,41 @@ def config_hash(cfg: Any) -> str:
     return hashlib.sha256(json.dumps(to_plain(cfg), sort_keys=True).encode()).hexdigest()[:12]
 
 
+def describe_fields(cls: type, default: Any = None, path: str = "") -> str:
+    """A line for each field of a config, nested ones by their dotted names: type and default."""
+    hints, lines = typing.get_type_hints(cls), []
+    for field in dataclasses.fields(cls):
+        value = getattr(default, field.name) if default is not None else _default(field)
+        inner = [t for t in (hints[field.name], *typing.get_args(hints[field.name])) if dataclasses.is_dataclass(t)]
+        if not dataclasses.is_dataclass(value):
+            shown = "required" if value is MISSING else json.dumps(to_plain(value), ensure_ascii=False)
+            lines.append(f"  {path}{field.name}: {_describe(hints[field.name])} [{shown}]")
+        if inner and typing.get_origin(hints[field.name]) is not tuple:
+            nested = value if dataclasses.is_dataclass(value) else None
+            lines.append(describe_fields(inner[0], nested, f"{path}{field.name}."))
+    return "\n".join(lines)
+
+
 def _default(field: dataclasses.Field) -> Any:
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
-def _put(data: dict, keys: list[str], value: Raw) -> None:
-    """Set a nested key. A list on the way becomes {index: item}, which `_items` reads."""
-    for i, key in enumerate(keys[:-1]):
-        inner = data.get(key) or {}
-        if isinstance(inner, list):
-            inner = {str(n): item for n, item in enumerate(inner)}
-        if not isinstance(inner, dict):
-            raise UserError(f"--{'.'.join(keys)}: {'.'.join(keys[: i + 1])} is {inner!r} and has no fields")
-        data[key] = inner
-        data = inner
-    data[keys[-1]] = value
+def _put(data: dict | list, keys: list[str], value: Raw, path: str = "") -> None:
+    """Set a nested key in what the YAML file gave."""
+    key = keys[0]
+    if isinstance(data, list):
+        if not key.isdigit() or int(key) >= len(data):
+            raise unknown("config key", f"{path}{key}", [f"{path}{i}" for i in range(len(data))])
+        key = int(key)
+    if len(keys) == 1:
+        data[key] = value
+        return
+    inner = data[key] if isinstance(data, list) else data.get(key)
+    if inner is None:
+        inner = data[key] = {}
+    if not isinstance(inner, dict | list):
+        raise UserError(f"config key '{path}{'.'.join(keys)}': '{path}{key}' is {inner!r} and has no fields")
+    _put(inner, keys[1:], value, f"{path}{key}.")
 
 
 def _convert(hint: Any, value: Any, default: Any, path: str) -> Any:

@@ -63,7 +63,7 @@ def encode_sample(processor: Processor, sample: dict, *, target: bool = True) ->
 
 
 class BatchStream:
-    """Endless packed batches: `next(stream)` -> (Batch, n samples, state after it). `state` resumes the stream exactly."""
+    """Endless packed batches: `next(stream)` -> (Batch, state after it). `state` resumes the stream exactly."""
 
     def __init__(self, data: DataConfig, shape: ShapeConfig, processor: Processor, seed: int, state: int = 0, prefetch: int = 4):
         import grain
@@ -77,10 +77,10 @@ class BatchStream:
         self._stop = threading.Event()
         threading.Thread(target=self._fill, daemon=True).start()
 
-    def __iter__(self) -> Iterator[tuple[Batch, int, int]]:
+    def __iter__(self) -> Iterator[tuple[Batch, int]]:
         return self
 
-    def __next__(self) -> tuple[Batch, int, int]:
+    def __next__(self) -> tuple[Batch, int]:
         item = self._queue.get()
         if isinstance(item, Exception):
             raise item
@@ -102,7 +102,7 @@ class BatchStream:
         except Exception as error:  # handed to the training loop, which raises it
             self._queue.put(error)
 
-    def _make(self) -> tuple[Batch, int, int]:
+    def _make(self) -> tuple[Batch, int]:
         shape, cfg = self._shape, self._processor.cfg.vision
         chosen: list[Sample] = []
         room = np.full(shape.rows, shape.length)
@@ -119,6 +119,6 @@ class BatchStream:
             self._next += 1
         if not chosen:
             raise UserError(f"data: a sample of {n} tokens and {p} patches does not fit rows of {shape.length} tokens and {shape.patches} patches")
-        return pack(chosen, shape.rows, shape.length, cfg, shape.buckets(cfg)), len(chosen), self._next
+        return pack(chosen, shape.rows, shape.length, cfg, shape.buckets(cfg)), self._next
 
 

@@ -1,9 +1,9 @@
 """Building a dataset folder from procedural scenes.
 
-    out/manifest.json     config, counts per split, task and scale, hash of the content
-    out/scenes/1.0.0/     TFDS, ArrayRecord: one clip per record
-    out/qa/1.0.0/         one question per record; `scene_row` is the row of its clip in the same split
-    out/geom/1.0.0/       with `geometry`: depth and ids, row by row as in scenes; checks read it, training does not
+out/manifest.json     config, counts per split, task and scale, hash of the content
+out/scenes/1.0.0/     TFDS, ArrayRecord: one clip per record
+out/qa/1.0.0/         one question per record; `scene_row` is the row of its clip in the same split
+out/geom/1.0.0/       with `geometry`: depth and ids, row by row as in scenes; checks read it, training does not
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +23,13 @@ import numpy as np
 
 from sv_jax.data import codec, sets
 from sv_jax.errors import UserError, unknown
-from sv_jax.scenes import SCALES, Scene, generate_many
+from sv_jax.scenes import generate_many
+from sv_jax.scenes.scene import SCALES, Scene
 from sv_jax.tasks import QA, TASKS, ask
 from sv_jax.tasks.describe import description
 from sv_jax.tasks.view import View
 
-CHUNK = 16  # scenes rendered together
+AHEAD = 32  # scenes that wait for their clip and questions while others are rendered
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ class BuildConfig:
     geometry: bool = False
 
     def __post_init__(self):
+        if self.frames < 1 or min(self.size) < 16 or any(side % 2 for side in self.size):
+            raise UserError(f"frames {self.frames}, size {self.size}: expected at least 1 frame and even sides of at least 16 pixels")
+        if not self.splits or min(split.scenes for split in self.splits) < 1:
+            raise UserError(f"splits: found {self.splits}, expected at least one split, each with at least 1 scene")
+        if len({split.name for split in self.splits}) < len(self.splits):
+            raise UserError(f"splits: found {[split.name for split in self.splits]}, expected different names")
         for scale in self.scales:
             if scale not in SCALES:
                 raise unknown("scale", scale, SCALES)
@@ -119,11 +127,10 @@ def _write(cfg: BuildConfig, folder: Path, progress) -> dict[str, dict]:
     with sets.Writers(folder, [split.name for split in cfg.splits], geometry=cfg.geometry) as writers:
         for split in cfg.splits:
             table, digest = Counter(), hashlib.sha256()
-            for row, (scene, seed) in enumerate(_scenes(cfg, split)):
-                mp4 = codec.encode_clip(scene.frames, scene.fps)
-                digest.update(codec.decode_clip(mp4).tobytes())
+            for row, (scene, mp4, pixels, questions) in enumerate(_records(cfg, split)):
                 writers.scene(split.name, scene, mp4)
-                for qa in _questions(cfg, scene, seed):
+                digest.update(pixels)
+                for qa in questions:
                     digest.update(writers.question(split.name, qa, row))
                     table[qa.task, qa.scale] += 1
                 done += 1
@@ -135,13 +142,25 @@ def _write(cfg: BuildConfig, folder: Path, progress) -> dict[str, dict]:
     return report
 
 
-def _scenes(cfg: BuildConfig, split: SplitConfig) -> Iterator[tuple[Scene, int]]:
-    """The scenes of a split with their seeds, one scale after another, rendered in chunks."""
-    for scale in cfg.scales:
-        for start in range(0, split.scenes, CHUNK):
-            seeds = [split.first_seed + i for i in range(start, min(start + CHUNK, split.scenes))]
-            scenes = generate_many([(scale, seed) for seed in seeds], frames=cfg.frames, size=cfg.size)
-            yield from zip(scenes, seeds, strict=True)
+def _records(cfg: BuildConfig, split: SplitConfig) -> Iterator[tuple[Scene, bytes, bytes, list[QA]]]:
+    """The scenes of a split, one scale after another, each with its clip, the hash of the decoded clip, and its questions.
+
+    Threads encode and ask while the next scenes are rendered; the order is that of the seeds."""
+    specs = [(scale, split.first_seed + i) for scale in cfg.scales for i in range(split.scenes)]
+    scenes = generate_many(specs, frames=cfg.frames, size=cfg.size)
+    pending: deque = deque()
+    with ThreadPoolExecutor() as pool:
+        for scene, (_, seed) in zip(scenes, specs, strict=True):
+            pending.append(pool.submit(_record, cfg, scene, seed))
+            if len(pending) >= AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _record(cfg: BuildConfig, scene: Scene, seed: int) -> tuple[Scene, bytes, bytes, list[QA]]:
+    mp4 = codec.encode_clip(scene.frames, scene.fps)
+    return scene, mp4, hashlib.sha256(codec.decode_clip(mp4).tobytes()).digest(), _questions(cfg, scene, seed)
 
 
 def _questions(cfg: BuildConfig, scene: Scene, seed: int) -> list[QA]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from sv_jax.data import codec, sets
 from sv_jax.errors import UserError, unknown
-from sv_jax.scenes import SCALES
+from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import QA, TASKS
 
 EPOCHS = 1 << 20  # endless; `repeat()` gives a length that slicing and batches of one overflow
@@ -59,7 +59,7 @@ class Samples:
     def __init__(self, path, split, *, scales=None, tasks=None, cache_bytes=1 << 29):
         self._clips, self._questions = (sets.source(path, name, split) for name in ("scenes", "qa"))
         self._rows = _rows(self._questions, scales, tasks)
-        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._cache: OrderedDict[int, tuple[np.ndarray, float]] = OrderedDict()  # frames and fps of a row of scenes
         self._cache_bytes, self._used = cache_bytes, 0
         self._lock = threading.Lock()  # Grain reads from several threads
 

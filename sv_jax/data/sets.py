@@ -11,7 +11,7 @@ import numpy as np
 
 from sv_jax.data import codec
 from sv_jax.errors import UserError, unknown
-from sv_jax.scenes import Scene
+from sv_jax.scenes.scene import Scene
 from sv_jax.tasks import QA
 
 VERSION = "1.0.0"
@@ -88,7 +88,7 @@ def _writer(folder: Path, name: str, splits: list[str]):
 
 def _json(value: object) -> object:
     """numpy to JSON."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value.__dict__
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else vars(value)
 
 
 def source(path: str | Path, name: str, split: str):

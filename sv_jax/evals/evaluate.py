@@ -13,7 +13,8 @@ from sv_jax.inputs.chat import Processor
 from sv_jax.inputs.packing import pack_prompts
 from sv_jax.models.spacevista.config import SCALES
 from sv_jax.models.spacevista.model import SpaceVista
-from sv_jax.sampling import SamplerConfig, sample, sampling
+from sv_jax.sampling.choose import sampling
+from sv_jax.sampling.sampler import SamplerConfig, sample
 from sv_jax.tasks.qa import LETTERS, QA
 
 Table = dict[str, dict[str, float]]  # task -> scale -> value

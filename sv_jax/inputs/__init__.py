@@ -1,0 +1,1 @@
+"""Messages to arrays: videos, processor, visual prompts, chat, packing, buckets, and a small tokenizer."""

@@ -70,9 +70,10 @@ def _layout(grids: tuple[Grid, ...], cfg: VisionConfig, buckets: VisionBuckets) 
     hw, grid = np.zeros((padded, 2), np.int32), np.ones((padded, 2), np.int32)
     hw[:total] = np.concatenate([hw for hw, _, _ in places])
     grid[:total] = np.repeat([g[1:] for g in grids], sizes, axis=0)
-    window_shape = bucket(window_of.max() + 1, buckets.windows, "attention windows in the batch"), (cfg.window_size // cfg.patch_size) ** 2
+    window_count, slice_count = int(window_of[-1]) + 1, int(slice_of[-1]) + 1
+    window_shape = bucket(window_count, buckets.windows, "attention windows in the batch"), (cfg.window_size // cfg.patch_size) ** 2
     slice_shape = (
-        bucket(slice_of.max() + 1, buckets.slices, "temporal slices in the batch"),
+        bucket(slice_count, buckets.slices, "temporal slices in the batch"),
         bucket(max(h * w for _, h, w in grids), buckets.slice_patches, "patches in a frame"),
     )
     layout = Layout(hw, grid, *_groups(window_of, window_shape, padded), *_groups(slice_of, slice_shape, padded))

@@ -60,6 +60,8 @@ def load_image(source) -> np.ndarray:
             raise UserError(f"image {str(source)!r}: {getattr(error, 'strerror', None) or 'not an image file'}") from None
     if not isinstance(source, Image.Image):
         raise UserError(f"image: expected a path, a PIL image or uint8 [H, W, 3], found {type(source).__name__}")
+    if source.has_transparency_data:  # shown on white, as transformers does
+        source = Image.alpha_composite(Image.new("RGBA", source.size, "white"), source.convert("RGBA"))
     return np.asarray(source.convert("RGB"))
 
 

@@ -43,7 +43,7 @@ def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, f
 def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     """u8 [T, H, W, 3] -> u8 [T, height, width, 3], PIL's antialiased bicubic.
 
-    Transformers resizes videos, and images where it is installed, with torchvision, which does not round between the two passes."""
+    Where torchvision is installed transformers resizes with it; it does not round between the two passes: 1 or 2 levels apart on film."""
     if frames.shape[1:3] == (height, width):
         return frames
     from PIL import Image

@@ -55,8 +55,8 @@ def attend(
     return jnp.swapaxes(out, 1, 2).reshape(b, g, n, h)
 
 
-def _part(q: Float[Array, "*lead Q H"], kv: KV, mask: Bool[Array, "..."]) -> tuple[Array, Array, Array]:
-    """Unnormalised attention over some keys: (sum of e^(s - m) v, m, sum of e^(s - m)), all f32."""
+def _part(q: Float[Array, "*lead Q H"], kv: KV, mask: Array) -> tuple[Array, Array, Array]:
+    """Unnormalised attention over some keys (`mask` broadcasts to [..., Q, S]): (sum of e^(s - m) v, m, sum of e^(s - m)), all f32."""
     scores = jnp.einsum("...qh,...sh->...qs", q, kv.keys, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     scores = jnp.where(mask, scores, -1e30)  # finite: a part with nothing to see gets weight e^-huge, not nan
     top = scores.max(-1, keepdims=True)

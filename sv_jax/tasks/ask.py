@@ -26,7 +26,7 @@ TASKS: dict[str, Task] = {
 
 
 def ask(scene: Scene | View, rng: np.random.Generator, n: int, tasks: Iterable[str] | None = None) -> list[QA]:
-    """Up to `n` different questions about a scene, spread evenly over `tasks` (all of TASKS by default).
+    """Up to `n` different questions about a scene, in rounds over `tasks` (all of TASKS by default), so that none prevails.
 
     The same scene, generator state and arguments give the same questions. A task that the scene cannot answer without doubt is
     skipped, so the list may be shorter than `n`. UserError for an unknown task.
@@ -36,17 +36,19 @@ def ask(scene: Scene | View, rng: np.random.Generator, n: int, tasks: Iterable[s
         if name not in TASKS:
             raise unknown("task", name, TASKS)
     view = scene if isinstance(scene, View) else View(scene)
+    if not view.seen:
+        return []
     names = [names[i] for i in rng.permutation(len(names))]
     found: list[QA] = []
     taken: set[tuple] = set()
-    while names and len(found) < n:
+    for _ in range(n // max(len(names), 1) + 1):  # one round more than an even share needs, for tasks that drop out
         for name in tuple(names):
             qa = _new(TASKS[name], view, rng, taken)
             if qa is None:
                 names.remove(name)
-            elif len(found) < n:
+            else:
                 found.append(dataclasses.replace(qa, id=f"{view.scene.id}-q{len(found):02d}"))
-    return found
+    return found[:n]
 
 
 def _new(task: Task, view: View, rng: np.random.Generator, taken: set[tuple], tries: int = 4) -> QA | None:

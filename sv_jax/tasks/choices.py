@@ -52,9 +52,8 @@ def position_comparison(view: View, rng: np.random.Generator) -> QA | None:
 
 def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
     """Which of two objects is taller. Half of the time, if it can, it takes a pair whose image heights say the opposite."""
-    whole = [s for s in view.seen if view.shows_height(s)]
-    ordered = [sorted(pair, key=lambda s: -s.height) for pair in combinations(whole, 2)]
-    pairs = [(a, b) for a, b in ordered if a.phrase != b.phrase and (a.height - b.height) / a.height >= MARGIN]
+    ordered = [sorted(pair, key=lambda s: -s.height) for pair in combinations(view.seen, 2)]
+    pairs = [(a, b) for a, b in ordered if a.phrase != b.phrase and _clearly_taller(view, a, b)]
     deceiving = [(a, b) for a, b in pairs if a.box[3] - a.box[1] < b.box[3] - b.box[1]]
     if deceiving and rng.random() < 0.5:
         pairs = deceiving
@@ -63,3 +62,8 @@ def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
     pair = pairs[rng.integers(len(pairs))]
     template = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
     return _choice(view, rng, pair, "size_comparison", template, f"{pair[0].phrase} is taller")
+
+
+def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:
+    """Whether `a` is taller by the margin, and what the clip shows of both says so too."""
+    return (a.height - b.height) / a.height >= MARGIN and view.visible_height(a) >= 1.05 * view.visible_height(b)

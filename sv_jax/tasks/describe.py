@@ -13,7 +13,7 @@ TEMPLATES = ("Describe the scene.", "Describe the objects in the video.", "What 
 
 
 def describe(scene: Scene) -> QA | None:
-    """"3 objects, 10 cm level. red mug: left, 42 cm away, 9.5 cm tall; …." from left to right. None for an empty scene."""
+    """Says "3 objects, 10 cm level. red mug: left, 42 cm away, 9.5 cm tall; …." from left to right. None for an empty scene."""
     return description(View(scene))
 
 

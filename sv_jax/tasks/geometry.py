@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sv_jax.scenes.scene import Object, Primitive
+from sv_jax.scenes.scene import Object, Solid
 from sv_jax.tasks import gjk
 
 
@@ -15,7 +15,7 @@ def world_points(depth: np.ndarray, K: np.ndarray, poses: np.ndarray) -> np.ndar
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(K).T
     camera = np.where(np.isfinite(depth), depth, np.nan)[..., None] * rays
-    return np.einsum("fij,fhwj->fhwi", poses[:, :3, :3], camera) + poses[:, None, None, :3, 3]
+    return camera @ poses[:, None, :3, :3].swapaxes(-1, -2) + poses[:, None, None, :3, 3]
 
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -40,14 +40,14 @@ def inner_pixel(mask: np.ndarray) -> tuple[int, int, int]:
     return int(columns[middle]) - 1, int(rows[middle]) - 1, deep
 
 
-def cloud_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Smallest distance between two point clouds [n, 3], [m, 3]."""
-    return float(cKDTree(a).query(b)[0].min())
+def cloud_distance(a: np.ndarray, b: np.ndarray, below: float = np.inf) -> float:
+    """Smallest distance between two point clouds [n, 3], [m, 3]; inf where it is not `below` a limit, which makes the search fast."""
+    return float(cKDTree(a).query(b, distance_upper_bound=below)[0].min())
 
 
 def closest_distance(a: Object, b: Object) -> float:
-    """Closest distance in metres between two solids, each the union of its parts; 0 where they touch."""
-    pairs = sorted(((_spheres_apart(p, q), p, q) for p in a.parts for q in b.parts), key=lambda pair: pair[0])
+    """Closest distance in metres between two objects, each the union of its solids; 0 where they touch."""
+    pairs = sorted(((_spheres_apart(p, q), p, q) for p in a.solids for q in b.solids), key=lambda pair: pair[0])
     best = np.inf
     for bound, p, q in pairs:
         if bound >= best:
@@ -56,25 +56,25 @@ def closest_distance(a: Object, b: Object) -> float:
     return best
 
 
-def _spheres_apart(p: Primitive, q: Primitive) -> float:
-    """A lower bound of the distance of two parts: the gap between the spheres around them."""
+def _spheres_apart(p: Solid, q: Solid) -> float:
+    """A lower bound of the distance of two solids: the gap between the spheres around them."""
     return float(np.linalg.norm(p.center - q.center) - np.linalg.norm(p.size) / 2 - np.linalg.norm(q.size) / 2)
 
 
-def support(part: Primitive) -> gjk.Support:
-    """Support function of an upright part turned by its yaw: an ellipsoid, an elliptic cylinder or a box."""
-    cos, sin = np.cos(part.yaw), np.sin(part.yaw)
+def support(solid: Solid) -> gjk.Support:
+    """Support function of an upright solid turned by its yaw: an ellipsoid, an elliptic cylinder or a box."""
+    cos, sin = np.cos(solid.yaw), np.sin(solid.yaw)
     turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-    half = part.size / 2
+    half = solid.size / 2
 
     def furthest(direction: np.ndarray) -> np.ndarray:
-        local = (direction @ turn) * half  # direction in the part's axes, where the part is the unit shape
-        if part.kind == "box":
+        local = (direction @ turn) * half  # direction in its own axes, scaled so that it is the unit shape
+        if solid.kind == "box":
             unit = np.copysign(1.0, local)
-        elif part.kind == "ellipsoid":
+        elif solid.kind == "ellipsoid":
             unit = local / (np.linalg.norm(local) or 1.0)
         else:
             unit = np.append(local[:2] / (np.linalg.norm(local[:2]) or 1.0), np.copysign(1.0, local[2]))
-        return part.center + turn @ (unit * half)
+        return solid.center + turn @ (unit * half)
 
     return furthest

@@ -8,7 +8,7 @@ import numpy as np
 
 from sv_jax.tasks import refer, units
 from sv_jax.tasks.qa import QA
-from sv_jax.tasks.view import SIDE, VISIBLE, Seen, View
+from sv_jax.tasks.view import VISIBLE, Seen, View
 
 HEIGHT_TEMPLATES = (
     "How tall is {a}, in {unit}?",
@@ -39,7 +39,8 @@ COUNT_TEMPLATES = (
 )
 
 
-def _one(view: View, rng: np.random.Generator, candidates: list) -> object | None:
+def _one(rng: np.random.Generator, candidates: list):
+    """One of the candidates, None where there is none."""
     return candidates[rng.integers(len(candidates))] if candidates else None
 
 
@@ -55,7 +56,7 @@ def _number(view, rng, chosen: tuple[Seen, ...], task: str, templates, unit: str
 
 def object_size(view: View, rng: np.random.Generator) -> QA | None:
     """Height of an object whose full height the clip shows."""
-    seen = _one(view, rng, [s for s in view.seen if view.shows_height(s)])
+    seen = _one(rng, [s for s in view.seen if view.shows_height(s)])
     if seen is None:
         return None
     return _number(view, rng, (seen,), "object_size", HEIGHT_TEMPLATES, units.HEIGHT[view.scene.scale], seen.height)
@@ -76,14 +77,14 @@ def absolute_distance(view: View, rng: np.random.Generator) -> QA | None:
 
 def depth(view: View, rng: np.random.Generator) -> QA | None:
     """z-depth of an object's nearest visible point in the first frame."""
-    seen = _one(view, rng, list(view.seen))
+    seen = _one(rng, list(view.seen))
     if seen is None:
         return None
     return _number(view, rng, (seen,), "depth", DEPTH_TEMPLATES, units.DISTANCE[view.scene.scale], seen.depth)
 
 
 def plural(noun: str) -> str:
-    """"mug" -> "mugs", "battery" -> "batteries", "box" -> "boxes"."""
+    """The plural: "mug" -> "mugs", "battery" -> "batteries", "box" -> "boxes"."""
     irregular = {"die": "dice", "bookshelf": "bookshelves", "person": "people"}
     head, _, last = noun.rpartition(" ")
     if last in irregular:
@@ -96,28 +97,26 @@ def plural(noun: str) -> str:
 
 
 def counting(view: View, rng: np.random.Generator) -> QA | None:
-    """Number of objects of a class or of a colour, where each is clearly visible in some frame or never visible at all."""
+    """Number of all objects, or of those of a class or colour, where each is clearly visible in some frame or never visible at all."""
     groups: dict[str, list[int]] = {}
     for index, thing in enumerate(view.scene.objects):
         if view.pixels[:, index].any():
-            groups.setdefault(plural(thing.name), []).append(index)
-            groups.setdefault(f"{thing.colour} objects", []).append(index)
-    clear = {name: members for name, members in groups.items() if all(_clear_frame(view, i) is not None for i in members)}
-    # draw the count first: most groups hold a single object, and a constant answer must not pay
-    sizes = sorted({len(members) for members in clear.values()})
-    size = _one(view, rng, sizes)
-    if size is None:
+            for name in ("objects", plural(thing.name), f"{thing.colour} objects"):
+                groups.setdefault(name, []).append(index)
+    clear = {name: members for name, members in groups.items() if all(_clear(view, i) for i in members)}
+    if not clear:
         return None
-    name = _one(view, rng, sorted(name for name, members in clear.items() if len(members) == size))
-    facts = "; ".join(f"{view.scene.objects[i].phrase}" for i in clear[name])
+    # the count is drawn first, larger ones more often: most groups hold a single object, and a constant answer must not pay
+    counts = sorted({len(members) for members in clear.values()})
+    count = int(rng.choice(counts, p=np.array(counts) / sum(counts)))
+    name = _one(rng, sorted(name for name, members in clear.items() if len(members) == count))
+    facts = "; ".join([view.scene.objects[i].phrase for i in clear[name]] + [str(count)])
     question = COUNT_TEMPLATES[rng.integers(len(COUNT_TEMPLATES))].format(group=name)
     return refer.record(
-        view, "counting", name, f"{facts}; {size}", question=question, answer=str(size), answer_type="number", answer_si=float(size),
+        view, "counting", name, facts, question=question, answer=str(count), answer_type="number", answer_si=float(count),
     )  # fmt: skip
 
 
-def _clear_frame(view: View, index: int) -> int | None:
-    """The first frame that shows the object clearly, if any."""
-    height, width = view.scene.ids.shape[1:]
-    frames = np.flatnonzero(view.pixels[:, index] >= VISIBLE * height * width)
-    return int(frames[0]) if len(frames) else None
+def _clear(view: View, index: int) -> bool:
+    """Whether some frame shows the object clearly."""
+    return bool((view.pixels[:, index] >= VISIBLE * view.scene.ids[0].size).any())

@@ -10,11 +10,11 @@ from sv_jax.tasks.view import Seen, View
 
 MARK_SHARE = 0.25  # of the questions that could use plain phrases; an ambiguous phrase always needs a mark
 MARK_COLORS = ("red", "blue")
-POINT_INSIDE = 5  # pixels of the object on all sides of a point that marks it
+POINT_INSIDE = 9  # pixels of the object on all sides of a point that marks it: the disc drawn there must not reach its neighbours
 
 
 def clause(view: View, seen: Seen) -> str:
-    """"red mug: left, 42 cm away, 9.5 cm tall": one object as descriptions and reasoning state it."""
+    """One object as descriptions and reasoning state it: "red mug: left, 42 cm away, 9.5 cm tall"."""
     scale = view.scene.scale
     away = units.with_unit(seen.depth, units.DISTANCE[scale])
     tall = units.with_unit(seen.height, units.HEIGHT[scale])

@@ -13,6 +13,7 @@ from sv_jax.tasks import geometry, units
 VISIBLE = 0.002  # share of the frame's pixels from which an object counts as visible (25 pixels of 112x112) …
 SIDE = 0.03  # … and share of the frame's side that its box must reach both ways
 PLACES = ("left", "middle", "right")
+MIDDLE = (0.4, 0.6)  # shares of the width between which a place is the middle: objects gather around it
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Seen:
     unique: bool  # no other object of the scene has this phrase
     box: tuple[int, int, int, int]  # x0, y0, x1, y1 of its pixels in the first frame, edges (x1, y1 exclusive)
     depth: float  # metres from the camera plane to its nearest pixel in the first frame
-    place: str  # third of the first frame that holds the middle of its box
+    place: str  # one of PLACES, from the middle of its box in the first frame
 
     @property
     def phrase(self) -> str:
@@ -60,7 +61,7 @@ class View:
             x0, y0, x1, y1 = box = geometry.box_of(mask)
             if x1 - x0 < SIDE * width or y1 - y0 < SIDE * height:
                 continue
-            place = PLACES[min(2, int(3 * (x0 + x1) / 2 / width))]
+            place = PLACES[int(np.searchsorted(MIDDLE, (x0 + x1) / 2 / width))]
             depth = float(self.scene.depth[0][mask].min())
             found.append(Seen(index, thing, phrases.count(thing.phrase) == 1, box, depth, place))
         return tuple(sorted(found, key=lambda s: s.box[0] + s.box[2]))
@@ -80,26 +81,40 @@ class View:
         """f64 [F, H, W, 3]: the world point behind every pixel's centre."""
         return geometry.world_points(self.scene.depth, self.scene.K, self.scene.poses)
 
-    @cached_property
-    def _clouds(self) -> dict[int, np.ndarray]:
-        return {}
-
     def cloud(self, index: int) -> np.ndarray:
         """f64 [n, 3]: the visible world points of an object, over all frames."""
-        if index not in self._clouds:
-            self._clouds[index] = self.points[self.scene.ids == index + 1]
-        return self._clouds[index]
+        return self._once("cloud", index, lambda: self.points[self.scene.ids == index + 1])
+
+    def visible_height(self, seen: Seen) -> float:
+        """Metres that the object's pixels span vertically, with half a pixel more at both ends."""
+        return self._once("height", seen.index, lambda: float(np.ptp(self.cloud(seen.index)[:, 2])) + self.pixel(seen))
 
     def shows_height(self, seen: Seen) -> bool:
-        """Whether the clip shows the object's full height: its pixels span it within 4 %, at least 8 of them."""
-        z = self.cloud(seen.index)[:, 2]
-        pixel = seen.depth / self.scene.K[1, 1]
-        return bool(pixel <= seen.height / 8 and abs(np.ptp(z) + pixel - seen.height) <= 0.04 * seen.height)
+        """Whether the clip shows the object's full height: within 4 %, by at least 6 pixels."""
+        return 6 * self.pixel(seen) <= seen.height and abs(self.visible_height(seen) - seen.height) <= 0.04 * seen.height
+
+    def pixel(self, seen: Seen) -> float:
+        """Metres that one pixel spans on the object."""
+        return float(seen.depth / self.scene.K[1, 1])
 
     def gap(self, a: Seen, b: Seen) -> float | None:
         """Closest distance of two objects in metres; None where they nearly touch or the clip does not show it within 5 %."""
-        true = geometry.closest_distance(a.object, b.object)
-        if true < 0.25 * min(max(a.object.size), max(b.object.size)):
+        return self._once("gap", frozenset((a.index, b.index)), lambda: self._gap(a.object, b.object, a.index, b.index))
+
+    def _gap(self, a: Object, b: Object, i: int, j: int) -> float | None:
+        true = geometry.closest_distance(a, b)
+        if true < 0.25 * min(max(a.size), max(b.size)):
             return None
-        visible = geometry.cloud_distance(self.cloud(a.index), self.cloud(b.index))
-        return true if true <= visible <= 1.05 * true else None
+        visible = geometry.cloud_distance(self.cloud(i), self.cloud(j), below=1.05 * true)
+        return true if true * (1 - 1e-6) <= visible < np.inf else None
+
+    def _once(self, *call):
+        """`call[-1]()`, kept under the rest of `call`."""
+        key = call[:-1]
+        if key not in self._kept:
+            self._kept[key] = call[-1]()
+        return self._kept[key]
+
+    @cached_property
+    def _kept(self) -> dict:
+        return {}

@@ -75,14 +75,14 @@ def grpo_loss(
     logps: Float[Array, "B R"],
     old_logps: Float[Array, "B R"] | None,
     ref_logps: Float[Array, "B R"] | None,
-    advantages: Float[Array, "B"],
+    advantages: Float[Array, " B"],
     mask: Bool[Array, "B R"],
     cfg: LossConfig,
     *,
     max_length: int | None = None,
     rows: int | Array | None = None,
     tokens: int | Array | None = None,
-    weights: Float[Array, "B #R"] | None = None,
+    weights: Float[Array, " B #R"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, tuple[Array, Array]]]:
     """Loss of one micro-batch, and metrics as (sum, count) under TRL's names.
 
@@ -154,7 +154,7 @@ def importance_ratio(
     mode: str,
     high: float,
     low: float | None = None,
-) -> Float[Array, "B #R"]:
+) -> Float[Array, " B #R"]:
     """Weights that undo a sampler whose log-probabilities are not the trainer's: exp(old - sampler) per token or per sequence, cut to
     [low, high] (`…_truncate`) or set to 0 outside (`…_mask`). A sampler value that is NaN counts as equal."""
     if mode not in CORRECTIONS:
@@ -169,7 +169,7 @@ def importance_ratio(
 def off_policy_mask(
     logps: Float[Array, "B R"],
     sampler_logps: Float[Array, "B R"],
-    advantages: Float[Array, "B"],
+    advantages: Float[Array, " B"],
     mask: Bool[Array, "B R"],
     threshold: float,
 ) -> Float[Array, "B 1"]:

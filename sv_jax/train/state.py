@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 from sv_jax.errors import UserError, unknown
+from sv_jax.mesh import param_shardings
 
 # Which parameters a part of the model names, by path (see sv_jax/mesh.py for the whole list).
 PARTS = {
@@ -80,3 +81,10 @@ def partition(model: nnx.Module, parts: tuple[str, ...]):
         if not any(re.fullmatch(PARTS[part], name) for name in names):
             raise UserError(f"train.parts: the model has no parameters of {part!r}")
     return graphdef, jax.tree.map(lambda x: x.astype(jnp.float32), trainable), frozen
+
+
+def init_state(tx: optax.GradientTransformation, trainable, mesh) -> TrainState:
+    """Step 0. The moments are made where their weights lie (left to itself, jit would put all of them on every device)."""
+    abstract = jax.eval_shape(tx.init, trainable)
+    opt_state = jax.jit(tx.init, out_shardings=param_shardings(abstract, mesh))(trainable)
+    return TrainState(jnp.zeros((), jnp.int32), trainable, opt_state)

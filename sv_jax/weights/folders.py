@@ -1,4 +1,4 @@
-"""Model folders: finding one, and writing files and folders that are whole or absent."""
+"""Model folders: finding one, reading its small files, and writing one that is whole or absent."""
 
 from __future__ import annotations
 
@@ -57,26 +57,6 @@ def read_json(path: str | Path) -> dict:
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(data).__name__}")
     return data
-
-
-def write_json(path: str | Path, data: dict) -> None:
-    with replacing(path) as f:
-        f.write((json.dumps(data, indent=2) + "\n").encode())
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator:
-    """A binary file that appears under its name only when it is whole and on the disk."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "wb") as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ import numpy as np
 from flax import nnx
 
 from sv_jax.errors import UserError, unknown
+from sv_jax.files import write_json
 from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig
 from sv_jax.models.spacevista.model import SpaceVista
-from sv_jax.weights.folders import REMOTE_CODE, copy_processor_files, find_folder, new_folder, read_json, write_json
+from sv_jax.weights.folders import REMOTE_CODE, copy_processor_files, find_folder, new_folder, read_json
 from sv_jax.weights.names import UNUSED, Slot, canonical, check, released, slots, to_file, to_leaf
 from sv_jax.weights.safetensors_io import DTYPES, Tensor, open_folder, write_folder
 
@@ -160,7 +161,7 @@ def as_dtype(dtype) -> np.dtype:
         raise unknown("dtype", dtype, [d.name for d in DTYPES.values() if jnp.issubdtype(d, jnp.floating)]) from error
 
 
-def _by_path(state: nnx.State) -> dict[str, nnx.Param]:
+def _by_path(state) -> dict[str, nnx.Param]:
     return {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
 
 

@@ -129,7 +129,7 @@ ALIASES = {
     ),
     "dinov3_vit": ((r"(model\.)?layer\.", "model.dinov3.model.layer."), (r"(?=(embeddings|norm)\.)", "model.dinov3.")),
 }
-ALIASES["spacevista"] = ALIASES["qwen2_5_vl"]
+ALIASES["spacevista"] = (*ALIASES["qwen2_5_vl"], (r"model\.dinov3\.(model\.)?layer\.", "model.dinov3.model.layer."))
 UNUSED = (r"model\.dinov3\.embeddings\.mask_token",)  # only pretraining reads it
 
 

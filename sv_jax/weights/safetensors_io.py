@@ -17,7 +17,8 @@ import ml_dtypes
 import numpy as np
 
 from sv_jax.errors import UserError
-from sv_jax.weights.folders import INDEX, SINGLE, read_json, replacing, write_json
+from sv_jax.files import replacing, write_json
+from sv_jax.weights.folders import INDEX, SINGLE, read_json
 
 DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
@@ -51,8 +52,8 @@ def open_folder(folder: str | Path) -> dict[str, Tensor]:
     if not isinstance(weight_map, dict):
         raise UserError(f"{folder / INDEX}: expected an object 'weight_map' of tensor names to file names")
     found = {}
-    for shard in sorted(set(weight_map.values())):
-        if Path(shard).name != shard or shard in ("", ".", ".."):
+    for shard in sorted(set(weight_map.values()), key=str):
+        if not isinstance(shard, str) or Path(shard).name != shard or shard == "..":
             raise UserError(f"{folder / INDEX}: shard {shard!r} must be a plain file name in the same folder")
         if not (folder / shard).is_file():
             raise UserError(f"{folder / INDEX}: names the file {shard!r}, which is not in the folder")
@@ -137,7 +138,7 @@ def write_file(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
     with replacing(path) as f:
         f.write(len(text).to_bytes(8, "little") + text)
         for name, t in tensors.items():
-            array = np.ascontiguousarray(t.read())
+            array = np.asarray(t.read(), order="C")
             if array.shape != t.shape or array.dtype != t.dtype:
                 raise AssertionError(f"{name}: announced {t.shape} {t.dtype}, made {array.shape} {array.dtype}")
             f.write(array.reshape(-1).view(np.uint8).data)

@@ -10,10 +10,11 @@ import pytest
 
 from sv_jax.data import BuildConfig, SplitConfig, build, codec, open_split, sets
 from sv_jax.errors import UserError
-from sv_jax.scenes import SCALES, generate
+from sv_jax.scenes import generate
+from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import TASKS
 
-SPLITS = (SplitConfig("train", 3, 0), SplitConfig("eval", 2, 50))
+SPLITS = (SplitConfig("train", 2, 0), SplitConfig("eval", 1, 50))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,21 @@ def test_failure_leaves_nothing_behind(config, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build(replace(config, out=str(tmp_path / "half")), progress=stop)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"size": (112, 111)}, "even sides"),
+        ({"frames": 0}, "at least 1 frame"),
+        ({"splits": ()}, "at least one split"),
+        ({"splits": (SplitConfig("a", 0, 0),)}, "at least 1 scene"),
+        ({"splits": (SplitConfig("a", 1, 0), SplitConfig("a", 1, 5))}, "different names"),
+    ],
+)
+def test_impossible_configs_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        BuildConfig("x", **fields)
 
 
 def test_unknown_scale_and_task_are_named():

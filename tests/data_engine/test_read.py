@@ -8,7 +8,7 @@ import pytest
 
 from sv_jax.data import BuildConfig, SplitConfig, build, open_split, train_iterator
 from sv_jax.errors import UserError
-from sv_jax.scenes import SCALES
+from sv_jax.scenes.scene import SCALES
 
 
 @pytest.fixture(scope="module")

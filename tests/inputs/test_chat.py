@@ -157,6 +157,8 @@ def test_pixel_limits_are_read_from_old_and_new_files(model_folder, tmp_path):
     assert limits(preprocessor_config={}, video_preprocessor_config={"size": sizes})[1] == (784, 7840)
     new = {"image_processor": {"size": sizes}, "video_processor": {"size": {**sizes, "longest_edge": 999}}}
     assert limits(processor_config=new) == ((784, 7840), (784, 999))
+    older = {"preprocessor_config": {"min_pixels": 1}, "video_preprocessor_config": {"min_pixels": 2}}
+    assert limits(processor_config=new, **older) == ((784, 7840), (784, 999))
 
 
 def test_a_template_in_chat_template_json_is_used(model_folder, tmp_path):

@@ -13,33 +13,33 @@ B, G, T, R, N, K, H = 3, 4, 7, 5, 6, 2, 8
 
 
 def normal(i, *shape):
-    return jax.random.normal(jax.random.key(i), shape) * 3
+    return jnp.asarray(np.random.default_rng(i).normal(size=shape) * 3, jnp.float32)
 
 
-@pytest.mark.parametrize("filled", [0, 2, R - 1])
-def test_parts_merged_equal_attention_over_everything_joined(filled):
-    """Oracle: plain attention of one query over [prompt, own completion, itself], for each sample with its own copy of the prompt."""
-    q, k, v = normal(0, B, G, N, H), normal(1, B, G, K, H), normal(2, B, G, K, H)
-    prompt_k, prompt_v = normal(3, B, T, K, H), normal(4, B, T, K, H)
-    own_k, own_v = normal(5, B, G, R, K, H), normal(6, B, G, R, K, H)
-    mask = jnp.arange(T) < jnp.array([T, 3, 1])[:, None]
-
+@jax.jit
+def joined(q, k, v, prompt_k, prompt_v, own_k, own_v, mask, filled):
+    """Plain attention of one query over [prompt, own completion, itself], each sample with its own copy of the prompt."""
     repeat = lambda x: jnp.repeat(x[:, None], G, 1)  # noqa: E731
     keys = jnp.concatenate([repeat(prompt_k), own_k, k[:, :, None]], 2)
     values = jnp.concatenate([repeat(prompt_v), own_v, v[:, :, None]], 2)
     seen = jnp.concatenate([repeat(mask), jnp.broadcast_to(jnp.arange(R) < filled, (B, G, R)), jnp.ones((B, G, 1), bool)], 2)
-    expected = attention(q[:, :, None], keys, values, seen[:, :, None])[:, :, 0]
+    return attention(q[:, :, None], keys, values, seen[:, :, None])[:, :, 0]
 
+
+@jax.jit
+def in_parts(q, k, v, prompt_k, prompt_v, own_k, own_v, mask, filled):
     heads_first = lambda x: jnp.moveaxis(x, -2, 1)  # noqa: E731
-    ours = cache.attend(
-        q,
-        KV(heads_first(k)[..., None, :], heads_first(v)[..., None, :]),
-        KV(heads_first(prompt_k), heads_first(prompt_v)),
-        KV(heads_first(own_k), heads_first(own_v)),
-        mask,
-        jnp.int32(filled),
-    )
-    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    new = KV(heads_first(k)[..., None, :], heads_first(v)[..., None, :])
+    prompt, own = KV(heads_first(prompt_k), heads_first(prompt_v)), KV(heads_first(own_k), heads_first(own_v))
+    return cache.attend(q, new, prompt, own, mask, filled)
+
+
+@pytest.mark.parametrize("filled", [0, 2, R - 1])
+def test_parts_merged_equal_attention_over_everything_joined(filled):
+    shapes = [(B, G, N, H), *2 * [(B, G, K, H)], *2 * [(B, T, K, H)], *2 * [(B, G, R, K, H)]]
+    arrays = [normal(i, *shape) for i, shape in enumerate(shapes)]
+    mask = jnp.asarray(np.arange(T) < np.array([T, 3, 1])[:, None])
+    np.testing.assert_allclose(in_parts(*arrays, mask, jnp.int32(filled)), joined(*arrays, mask, jnp.int32(filled)), atol=1e-5)
 
 
 def test_write_puts_a_token_into_one_layer_or_all():
@@ -48,7 +48,7 @@ def test_write_puts_a_token_into_one_layer_or_all():
         empty = cache.empty(prompt, G, R)
         assert empty.keys.shape == (*lead, B, K, G, R, H)
         new = KV(normal(2, *lead, B, K, G, 1, H), normal(3, *lead, B, K, G, 1, H))
-        written = cache.write(empty, new, jnp.int32(2))
+        written = jax.jit(cache.write)(empty, new, jnp.int32(2))
         for cached, one in zip(written, new, strict=True):
-            np.testing.assert_array_equal(cached[..., 2:3, :], one)
+            np.testing.assert_array_equal(np.asarray(cached)[..., 2:3, :], one)
             assert not np.delete(np.asarray(cached), 2, -2).any()

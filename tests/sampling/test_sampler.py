@@ -22,10 +22,11 @@ from sv_jax.sampling.choose import sampling
 from sv_jax.sampling.sampler import SamplerConfig, prefill, sample, stream
 
 V, STOP = 64, 5
+STOPS = [STOP, 7, 11, 19, 23, 31, 37, 41]
 VISION_START, VISION_END, IMAGE, VIDEO = 59, 60, 62, 63
 TINY = SpaceVistaConfig(
     QwenConfig(
-        TextConfig(V, 32, 48, 3, 4, 2, mrope_section=(1, 1, 2), rope_theta=1000.0),
+        TextConfig(V, 32, 48, 2, 4, 2, mrope_section=(1, 1, 2), rope_theta=1000.0),
         VisionConfig(2, 16, 24, 2, out_hidden_size=32, fullatt_block_indexes=(1,), tokens_per_second=2.0),
         image_token_id=IMAGE,
         video_token_id=VIDEO,
@@ -35,26 +36,25 @@ TINY = SpaceVistaConfig(
         mrope="spatial",
     )
 )
-CFG = SamplerConfig(max_new_tokens=8)
+G, CFG = 3, SamplerConfig(max_new_tokens=8)
 EXPERTS = dataclasses.replace(TINY, experts=ExpertsConfig(num_experts=3, rank=2))
 
 
-def randomised(model, seed=0, scale=0.4):
+def random_model(cfg, seed=0):
     """Every weight random, biases, norms and zero-initialised arrays too, so that nothing can hide behind a zero."""
-    graph, state = nnx.split(model)
-    leaves, tree = jax.tree.flatten(state)
     rng = np.random.default_rng(seed)
-    return nnx.merge(graph, jax.tree.unflatten(tree, [x + jnp.asarray(scale * rng.normal(size=x.shape), x.dtype) for x in leaves]))
+    graph, state = nnx.split(nnx.eval_shape(lambda: SpaceVista(cfg, nnx.Rngs(0))))
+
+    def fill(path, leaf):
+        spread = 0.5 * leaf.shape[-2] ** -0.5 if len(leaf.shape) > 1 else 0.2
+        return jnp.asarray((path[-2].key == "scale") + 2 * spread * rng.normal(size=leaf.shape), jnp.float32)
+
+    return nnx.merge(graph, jax.tree.map_with_path(fill, state))
 
 
 @pytest.fixture(scope="module")
 def model():
-    return randomised(SpaceVista(TINY, nnx.Rngs(0)))
-
-
-@pytest.fixture(scope="module")
-def expert_model():
-    return randomised(SpaceVista(EXPERTS, nnx.Rngs(0)), scale=0.2)
+    return random_model(EXPERTS)
 
 
 def prompt(seed, length, grids=()):
@@ -116,7 +116,12 @@ def generate(theirs, p: Sample, max_new_tokens):
         }
         inputs["second_per_grid_ts"] = torch.tensor([0.5] * len(videos))
     out = theirs.generate(
-        **inputs, max_new_tokens=max_new_tokens, do_sample=False, repetition_penalty=1.0, suppress_tokens=list(TINY.qwen.vision_ids)
+        **inputs,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        repetition_penalty=1.0,
+        suppress_tokens=list(TINY.qwen.vision_ids),
+        eos_token_id=STOPS,
     )
     return out[0, len(p.tokens) :].tolist()
 
@@ -126,52 +131,51 @@ def generate(theirs, p: Sample, max_new_tokens):
 def test_greedy_equals_transformers_generate(oracle, prompts, unroll):
     theirs, ours = oracle
     cfg = SamplerConfig(max_new_tokens=24, unroll=unroll)
-    out = sample(ours, batch_of(prompts), 1, sampling(4, stop=[STOP], temperature=0.0), cfg)
+    out = sample(ours, batch_of(prompts), 1, sampling(4, stop=STOPS, temperature=0.0), cfg)
     ended = set()
     for i, p in enumerate(prompts):
         expected = generate(theirs, p, 24)
         assert np.asarray(out.tokens)[i, 0, : int(out.lengths[i, 0])].tolist() == expected, i
-        assert bool(out.stopped[i, 0]) == (expected[-1] == STOP)
+        assert bool(out.stopped[i, 0]) == (expected[-1] in STOPS)
         ended.add(len(expected))
     assert len(ended) > 1  # the rows ended at different times
 
 
-def teacher_forced(model, p: Sample, completion, temperature):
-    """Log-probabilities of a completion by one plain forward pass over prompt and completion."""
-    n, r = len(p.tokens), len(completion)
-    tokens = np.concatenate([p.tokens, completion]).astype(np.int32)
-    after = np.broadcast_to(p.positions[:, -1].max() + 1 + np.arange(r), (3, r))
-    joined = dataclasses.replace(
-        p,
-        tokens=tokens,
-        positions=np.concatenate([p.positions, after], 1).astype(np.int32),
-        is_vision=np.concatenate([p.is_vision, np.zeros(r, bool)]),
-        weights=np.zeros(n + r, np.float32),
-    )
-    hidden, gates = forward(model, batch_of([joined], n + r))
-    logp = jax.nn.log_softmax(logits(model, hidden[0, n - 1 : -1]) / temperature)
-    return np.take_along_axis(np.asarray(logp), np.asarray(completion)[:, None], 1)[:, 0], gates
+def teacher_forced(model, prompts, completions, temperature):
+    """Log-probabilities [rows][r] and gates [rows] [L, T, E] of completions by one plain forward pass over [prompt, completion] rows."""
+    rows = []
+    for p, completion in zip(prompts, completions, strict=True):
+        r = len(completion)
+        after = np.broadcast_to(p.positions[:, -1].max() + 1 + np.arange(r), (3, r))
+        joined = {
+            "tokens": np.concatenate([p.tokens, completion]).astype(np.int32),
+            "positions": np.concatenate([p.positions, after], 1).astype(np.int32),
+            "is_vision": np.concatenate([p.is_vision, np.zeros(r, bool)]),
+            "weights": np.zeros(len(p.tokens) + r, np.float32),
+        }
+        rows.append(dataclasses.replace(p, **joined))
+    hidden, gates = jax.jit(forward)(model, batch_of(rows, 32))
+    logp = np.asarray(jax.nn.log_softmax(logits(model, hidden) / temperature))
+    steps = [np.arange(len(p.tokens) - 1, len(row.tokens) - 1) for p, row in zip(prompts, rows, strict=True)]
+    return [logp[i, t, c] for i, (t, c) in enumerate(zip(steps, completions, strict=True))], np.moveaxis(np.asarray(gates), 1, 0)
 
 
-@pytest.mark.parametrize("experts", [False, True])
-def test_logps_and_router_equal_a_teacher_forced_pass(request, experts):
-    model = request.getfixturevalue("expert_model" if experts else "model")
-    out = sample(model, batch_of(MIXED), 2, sampling(4, stop=[STOP], temperature=0.7), CFG)
-    for i, p in enumerate(MIXED):
-        for g in range(2):
-            n = int(out.lengths[i, g])
-            expected, gates = teacher_forced(model, p, np.asarray(out.tokens)[i, g, :n], 0.7)
-            np.testing.assert_allclose(np.asarray(out.logps)[i, g, :n], expected, atol=1e-4)
-            if experts:
-                np.testing.assert_allclose(out.router[i, g], gates[:, 0, :-1].mean(1), atol=1e-5)
-    assert (out.router is not None) == experts
+def test_logps_and_router_equal_a_teacher_forced_pass(model):
+    out = sample(model, batch_of(MIXED), G, sampling(4, stop=[STOP], temperature=0.7), CFG)
+    tokens, lengths = np.asarray(out.tokens).reshape(-1, 8), np.asarray(out.lengths).ravel()
+    prompts = [p for p in MIXED for _ in range(G)]
+    logps, gates = teacher_forced(model, prompts, [t[:n] for t, n in zip(tokens, lengths, strict=True)], 0.7)
+    for i, p in enumerate(prompts):
+        np.testing.assert_allclose(np.asarray(out.logps).reshape(-1, 8)[i, : lengths[i]], logps[i], atol=1e-4)
+        read = len(p.tokens) + lengths[i] - 1
+        np.testing.assert_allclose(out.router.reshape(-1, 2, 3)[i], gates[i, :, :read].mean(1), atol=1e-5)
 
 
-def test_scan_and_unrolled_and_stream_agree(expert_model):
+def test_scan_and_unrolled_and_stream_agree(model):
     batch, params = batch_of(MIXED), sampling(4, stop=[STOP], temperature=1.0, top_p=0.9)
-    a = sample(expert_model, batch, 3, params, CFG)
-    b = sample(expert_model, batch, 3, params, dataclasses.replace(CFG, unroll=False))
-    steps, generator = [], stream(expert_model, batch, 3, params, CFG)
+    a = sample(model, batch, G, params, CFG)
+    b = sample(model, batch, G, params, dataclasses.replace(CFG, unroll=False))
+    steps, generator = [], stream(model, batch, G, params, CFG)
     try:
         while True:
             steps.append(next(generator))
@@ -190,26 +194,30 @@ def test_scan_and_unrolled_and_stream_agree(expert_model):
 def test_group_equals_repeated_rows_and_batch_does_not_matter(model):
     """The same prompt id gives the same samples alone, in another place of another batch, in a longer row, beside rows of padding."""
     params = lambda ids: sampling(len(ids), stop=[STOP], temperature=1.0, top_k=20, seed=3, prompt_ids=ids)  # noqa: E731
-    whole = sample(model, batch_of(MIXED), 4, params([10, 11, 12, 13]), CFG)
-    assert len({tuple(row) for row in np.asarray(whole.tokens).reshape(-1, 8)}) > 8
-    turned = sample(model, batch_of(MIXED[::-1], 32, rows=6), 4, params([13, 12, 11, 10, 0, 0]), CFG)
+    whole = sample(model, batch_of(MIXED), G, params([10, 11, 12, 13]), CFG)
+    assert len({tuple(row) for row in np.asarray(whole.tokens).reshape(-1, 8)}) > 6
+    turned = sample(model, batch_of(MIXED[::-1], 32, rows=6), G, params([13, 12, 11, 10, 0, 0]), CFG)
     np.testing.assert_array_equal(np.asarray(turned.tokens)[:4][::-1], whole.tokens)
-    np.testing.assert_allclose(np.asarray(turned.logps)[:4][::-1], whole.logps, atol=1e-5)
-    repeated = sample(model, batch_of([MIXED[0]] * 3), 4, params([10] * 3), CFG)
+    np.testing.assert_allclose(np.asarray(turned.logps)[:4][::-1], whole.logps, atol=1e-4)
+    repeated = sample(model, batch_of([MIXED[0]] * 3), G, params([10] * 3), CFG)
     for row in np.asarray(repeated.tokens):
         np.testing.assert_array_equal(row, whole.tokens[0])
     one = sample(model, batch_of(MIXED[:1]), 1, params([10]), CFG)
     np.testing.assert_array_equal(one.tokens[0, 0], whole.tokens[0, 0])
 
 
-def test_rows_of_padding_are_empty(model):
-    out = sample(model, batch_of(TEXT[:1], rows=3), 2, sampling(3, stop=[STOP]), CFG)
+def test_rows_of_padding_are_empty_and_the_label_router_follows_the_scale():
+    experts = dataclasses.replace(EXPERTS.experts, router="label")
+    model = random_model(dataclasses.replace(EXPERTS, experts=experts))
+    out = sample(model, batch_of(TEXT[:1], rows=3), G, sampling(3, stop=[STOP]), CFG)
     assert (np.asarray(out.lengths)[1:] == 0).all() and not np.asarray(out.stopped)[1:].any() and not np.asarray(out.tokens)[1:].any()
     assert (np.asarray(out.lengths)[0] > 0).all()
+    one_hot = np.eye(3)[experts.expert_of("indoor")]
+    np.testing.assert_allclose(np.asarray(out.router)[0], np.broadcast_to(one_hot, (G, 2, 3)), atol=1e-6)
 
 
 def test_nothing_follows_the_stop_token(model):
-    out = sample(model, batch_of(TEXT), 6, sampling(4, stop=[STOP, *range(6, 30)]), CFG)
+    out = sample(model, batch_of(TEXT), G, sampling(4, stop=[STOP, *range(6, 30)]), CFG)
     tokens, lengths, stopped = (np.asarray(x) for x in (out.tokens, out.lengths, out.stopped))
     assert stopped.any()
     for t, lp, n, s in zip(tokens.reshape(-1, 8), np.asarray(out.logps).reshape(-1, 8), lengths.ravel(), stopped.ravel(), strict=True):
@@ -221,10 +229,10 @@ def test_nothing_follows_the_stop_token(model):
 
 
 def test_the_loop_ends_with_its_last_row(model):
-    """A budget of a million tokens costs nothing when every row stops at once."""
+    """A budget of a thousand tokens costs nothing when every row stops at once."""
     every = sampling(2, stop=list(range(V)))
-    traced = jax.jit(lambda m, p: sampler._loop.__wrapped__(m, p, every, 2, SamplerConfig(max_new_tokens=64)))
-    assert int(traced(model, prefill(model, batch_of(TEXT[:2]))).step) == 1
+    state = sampler._loop(model, prefill(model, batch_of(TEXT[:2])), every, G, SamplerConfig(max_new_tokens=1_000))
+    assert int(state.step) == 1
 
 
 def test_other_parameters_and_weights_never_recompile(model, monkeypatch):
@@ -232,7 +240,7 @@ def test_other_parameters_and_weights_never_recompile(model, monkeypatch):
     real = sampler.choose
     monkeypatch.setattr(sampler, "choose", lambda *a: traces.append(1) or real(*a))
     cfg = SamplerConfig(max_new_tokens=7)  # a program that no other test has compiled
-    run = lambda m, prompts, **kw: sample(m, batch_of(prompts), 2, sampling(4, stop=[STOP], **kw), cfg)  # noqa: E731
+    run = lambda m, prompts, **kw: sample(m, batch_of(prompts), 1, sampling(4, stop=[STOP], **kw), cfg)  # noqa: E731
     run(model, TEXT, seed=1)
     first = len(traces)
     assert first > 0
@@ -245,7 +253,7 @@ def test_other_parameters_and_weights_never_recompile(model, monkeypatch):
         {"prompt_ids": [4, 5, 6, 7]},
     ):
         run(model, TEXT, **kw)
-    run(randomised(model, 1), TEXT[::-1])
+    run(random_model(EXPERTS, 1), TEXT[::-1])
     run(model, [prompt(s, 9) for s in range(4)])
     assert len(traces) == first
 
@@ -255,7 +263,7 @@ def test_half_precision(model):
     cfg = dataclasses.replace(CFG, dtype="bfloat16")
     batch = batch_of(MIXED)
     assert prefill(half, batch, "bfloat16").kv.keys.dtype == jnp.bfloat16
-    out = sample(half, batch, 2, sampling(4, stop=[STOP], temperature=0.0), cfg)
+    out = sample(half, batch, G, sampling(4, stop=[STOP], temperature=0.0), cfg)
     assert np.isfinite(out.logps).all() and out.logps.dtype == jnp.float32
 
 

@@ -100,6 +100,13 @@ def test_level_does_not_depend_on_the_question(questions):
         assert by_scene.setdefault(qa.scene_id, qa.scale_anchor) == qa.scale_anchor
 
 
+def test_objects_that_only_later_frames_show_give_nothing(scenes):
+    ids = scenes[0].ids.copy()
+    ids[0] = 0
+    late = replace(scenes[0], ids=ids)
+    assert describe(late) is None and ask(late, np.random.default_rng(0), 5) == []
+
+
 def test_empty_scene_gives_nothing(scenes):
     empty = replace(scenes[0], ids=np.zeros_like(scenes[0].ids), objects=())
     assert describe(empty) is None and ask(empty, np.random.default_rng(0), 5) == []
@@ -111,6 +118,8 @@ def test_every_task_is_asked_at_every_scale(questions):
     assert all(asked[task, scale] for task in TASKS for scale in {s for _, s in asked})
 
 
-@pytest.mark.parametrize("one, many", [("mug", "mugs"), ("battery", "batteries"), ("cereal box", "cereal boxes"), ("toy", "toys"), ("die", "dice")])
+@pytest.mark.parametrize(
+    "one, many", [("mug", "mugs"), ("battery", "batteries"), ("cereal box", "cereal boxes"), ("toy", "toys"), ("die", "dice")]
+)
 def test_plural(one, many):
     assert plural(one) == many

@@ -41,8 +41,13 @@ def test_axis_aligned_boxes_cylinders_and_spheres_in_closed_form(offset):
 def test_ellipsoids_against_a_constrained_optimiser(seed):
     rng = np.random.default_rng(seed)
     offset, a, b = rng.normal(size=3) + 2, rng.uniform(0.1, 1, 3), rng.uniform(0.1, 1, 3)
-    inside = [{"type": "ineq", "fun": lambda x: 1 - ((x[:3] / a) ** 2).sum()}, {"type": "ineq", "fun": lambda x: 1 - ((x[3:] / b) ** 2).sum()}]
-    found = minimize(lambda x: ((x[:3] - x[3:] - offset) ** 2).sum(), np.zeros(6), constraints=inside, method="SLSQP", options={"ftol": 1e-14})
+    inside = [
+        {"type": "ineq", "fun": lambda x: 1 - ((x[:3] / a) ** 2).sum()},
+        {"type": "ineq", "fun": lambda x: 1 - ((x[3:] / b) ** 2).sum()},
+    ]
+    found = minimize(
+        lambda x: ((x[:3] - x[3:] - offset) ** 2).sum(), np.zeros(6), constraints=inside, method="SLSQP", options={"ftol": 1e-14}
+    )
     assert gjk.distance(ellipsoid(np.zeros(3), a), ellipsoid(offset, b)) == pytest.approx(np.sqrt(found.fun), rel=1e-6)
 
 
@@ -51,7 +56,8 @@ def test_distance_scales_with_the_world_and_far_from_the_origin():
     one = gjk.distance(ellipsoid(np.zeros(3), a), cylinder(offset, b[0], b[1]))
     for factor in (1e-3, 1e3):
         far = np.array([1e3, -2e3, 5e2]) * factor
-        assert gjk.distance(ellipsoid(far, a * factor), cylinder(far + offset * factor, b[0] * factor, b[1] * factor)) == pytest.approx(one * factor, rel=1e-7)
+        moved = cylinder(far + offset * factor, b[0] * factor, b[1] * factor)
+        assert gjk.distance(ellipsoid(far, a * factor), moved) == pytest.approx(one * factor, rel=1e-7)
 
 
 def test_below_ends_early_but_never_hides_a_smaller_distance():

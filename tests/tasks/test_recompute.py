@@ -75,7 +75,7 @@ def recompute(pixels: Pixels, qa) -> float | str:
     if qa.task == "counting":
         group = re.search(r"(?:many|the|of) ((?:\w+ )*?\w+) (?:are there in|does|in) the video", qa.question)[1].removeprefix("number of ")
         visible = [pixels.names[k] for k in pixels.names if (pixels.ids == k).any()]
-        return float(sum(group in (f"{colour} objects", plural(name)) for colour, name in visible))
+        return float(sum(group in ("objects", f"{colour} objects", plural(name)) for colour, name in visible))
     chosen = [pixels.find(text, qa) for text in things(pixels, qa)]
     assert len(chosen) == (1 if qa.task in ("object_size", "depth") else 2), qa
     if qa.task == "object_size":

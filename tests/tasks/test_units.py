@@ -11,8 +11,9 @@ from sv_jax.tasks import units
 
 @pytest.mark.parametrize(
     "value, text",
-    [(9.53, "9.5"), (42.4, "42"), (314.0, "310"), (0.0456, "0.046"), (9.0, "9.0"), (9.97, "10"), (0.996, "1.0"), (1234.0, "1200"), (0.0, "0")],
-)
+    [(9.53, "9.5"), (42.4, "42"), (314.0, "310"), (0.0456, "0.046"), (9.0, "9.0"), (9.97, "10"), (0.996, "1.0"), (1234.0, "1200"),
+     (0.0, "0")],
+)  # fmt: skip
 def test_two_significant_digits_in_plain_notation(value, text):
     assert units.number(value) == text
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from sv_jax.inputs.packing import Sample, pack_prompts
 from sv_jax.inputs.processor import dino_patches, qwen_patches
 from sv_jax.models.qwen2_5_vl.mrope import position_ids
 from sv_jax.models.spacevista.config import SCALES, ExpertsConfig, FusionConfig, SpaceVistaConfig
+from sv_jax.models.spacevista.model import forward, logits
 from sv_jax.weights.load import init_model, load_model, save_model
 
 VISION_START, IMAGE, VIDEO, VISION_END, TEXT_IDS = 90, 91, 92, 93, 80
@@ -28,19 +32,19 @@ def randomise(module, seed: int) -> None:
             p.copy_(centre + 0.2 * torch.randn(p.shape, generator=generator))
 
 
-def save_qwen(folder: Path, *, tied: bool = False, dtype: str = "float32", seed: int = 0, **save) -> Path:
+def save_qwen(folder: Path, *, tied: bool = False, dtype: str = "float32", seed: int = 0, sizes=None, vision_sizes=None, **save) -> Path:
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     text = dict(
-        vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, eos_token_id=1,
-        bos_token_id=2, pad_token_id=0, max_position_embeddings=512, rms_norm_eps=1e-6,
+        vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        eos_token_id=1, bos_token_id=2, pad_token_id=0, max_position_embeddings=512, rms_norm_eps=1e-6,
         rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4},
-    )  # fmt: skip
+    ) | (sizes or {})  # fmt: skip
     vision = dict(
         depth=2, hidden_size=32, intermediate_size=24, num_heads=2, out_hidden_size=32, fullatt_block_indexes=[1], window_size=56,
         tokens_per_second=2,
-    )  # fmt: skip
+    ) | (vision_sizes or {})  # fmt: skip
     ids = dict(image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=VISION_START, vision_end_token_id=VISION_END)
     model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied, **ids))
     randomise(model, seed)
@@ -63,9 +67,6 @@ def save_dino(folder: Path, *, gated: bool = False, seed: int = 1) -> Path:
 
 def fill_zeros(model, seed: int = 2) -> None:
     """Random values where our initialisation puts zeros or ones."""
-    import jax.numpy as jnp
-    from flax import nnx
-
     rng = np.random.default_rng(seed)
     for _, leaf in nnx.to_flat_state(nnx.state(model)):
         value = np.asarray(leaf[...])
@@ -139,10 +140,12 @@ def make_prompt(cfg: SpaceVistaConfig, media=(("image", 1, 56, 84), ("video", 4,
 
 def our_logits(model, prompt: Prompt) -> np.ndarray:
     """f32 [T, V] of the whole prompt."""
-    from sv_jax.models.spacevista.model import forward, logits
+    return np.asarray(_logits(model, prompt.batch(model.cfg)))[0]
 
-    hidden, _ = forward(model, prompt.batch(model.cfg))
-    return np.asarray(logits(model, hidden))[0]
+
+@jax.jit
+def _logits(model, batch):
+    return logits(model, forward(model, batch)[0])
 
 
 def torch_logits(model, prompt: Prompt, **extra) -> np.ndarray:

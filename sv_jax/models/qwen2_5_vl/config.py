@@ -51,7 +51,7 @@ class VisionConfig:
     patch_size: int = 14
     spatial_merge_size: int = 2
     temporal_patch_size: int = 2
-    tokens_per_second: float = 4
+    tokens_per_second: int = 4
     window_size: int = 112
     out_hidden_size: int = 2048
     fullatt_block_indexes: tuple[int, ...] = (7, 15, 23, 31)

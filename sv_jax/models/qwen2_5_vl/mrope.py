@@ -51,7 +51,7 @@ def _text(start: int, length: int) -> np.ndarray:
     return np.broadcast_to(np.arange(start, start + length), (3, length))
 
 
-def _cells(t: int, h: int, w: int, tokens_per_second: float, seconds: float | None) -> np.ndarray:
+def _cells(t: int, h: int, w: int, tokens_per_second: float | int, seconds: float | None) -> np.ndarray:
     """Offsets of the merged cells of one image or video, int [3, t*h*w]."""
     # float32, as the processor hands seconds_per_grid over: the floor below depends on it
     interval = np.float32(tokens_per_second) * np.float32(seconds) if seconds is not None else np.float32(1)

@@ -5,6 +5,8 @@ B rows, T tokens, D width, V vocabulary, P patches, S = P/4 merged vision tokens
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -29,6 +31,16 @@ class SpaceVista(nnx.Module):
         self.dino = DINOv3(cfg.dino, rngs) if cfg.dino else None
         self.dino_merger = DenseMerger(cfg.dino.hidden_size, cfg.fusion.merger_hidden_size, width, rngs) if cfg.dino else None
         self.fusion = Fusion(cfg.fusion, width, rngs) if cfg.dino else None
+
+
+def with_router(model: SpaceVista, router: str | None) -> SpaceVista:
+    """The same arrays, gated by another router; None keeps the model's own."""
+    if router is None or model.cfg.experts is None:
+        return model
+    graphdef, state = nnx.split(model)
+    other = nnx.merge(graphdef, state)
+    other.cfg = dataclasses.replace(model.cfg, experts=dataclasses.replace(model.cfg.experts, router=router))
+    return other
 
 
 def vision_features(model: SpaceVista, vision: Vision, dtype=jnp.float32, remat: bool = False) -> Float[Array, "S D"]:

@@ -183,11 +183,12 @@ class SpaceVistaModel(Qwen2_5_VLModel):
             self.dinov3.eval()  # its positions are augmented at random in training mode
         return self
 
-    def get_image_features(self, pixel_values, image_grid_thw=None, scale=None, **kwargs):
-        out = super().get_image_features(pixel_values, image_grid_thw, **kwargs)
-        return self.fuse(out, pixel_values, image_grid_thw)
+    def get_image_features(self, pixel_values, image_grid_thw=None, **kwargs):
+        kwargs.pop("scale", None)  # not named in the signature: `generate` takes what stands there away from the language model
+        return self.fuse(super().get_image_features(pixel_values, image_grid_thw, **kwargs), pixel_values, image_grid_thw)
 
-    def get_video_features(self, pixel_values_videos, video_grid_thw=None, scale=None, **kwargs):
+    def get_video_features(self, pixel_values_videos, video_grid_thw=None, **kwargs):
+        kwargs.pop("scale", None)
         out = super().get_video_features(pixel_values_videos, video_grid_thw, **kwargs)
         return self.fuse(out, pixel_values_videos, video_grid_thw)
 

@@ -16,7 +16,7 @@ CASES = sorted({key.split("/")[1] for key in VECTORS if key.startswith("in/")})
 VISION_START, IMAGE, VIDEO = 90, 91, 92
 
 
-def config(rule: str, tokens_per_second: float = 2) -> QwenConfig:
+def config(rule: str, tokens_per_second: int = 2) -> QwenConfig:
     vision = VisionConfig(tokens_per_second=tokens_per_second)
     return QwenConfig(image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=VISION_START, vision=vision, mrope=rule)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from sv_jax.errors import UserError, unknown
+from sv_jax.files import write_json
 from sv_jax.models.spacevista.config import SCALES, ExpertsConfig
 from sv_jax.models.spacevista.model import SpaceVista
-from sv_jax.weights.folders import find_folder, new_folder, write_json
+from sv_jax.weights.folders import find_folder, new_folder
 from sv_jax.weights.load import load_model, model_tensors, save_model, write_model
 from sv_jax.weights.safetensors_io import Tensor, write_file
 

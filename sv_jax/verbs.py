@@ -1,0 +1,255 @@
+"""The verbs of `sv-jax`, a table: each takes its options, calls, prints. Everything heavy is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sv_jax.errors import UserError
+from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`summary` is its line in the overview, `teach` the examples of its --help. With `config` (which imports and returns a dataclass) the
+    verb takes --config FILE and every field by its dotted name; `run` then finds the result in `args.config`."""
+
+    summary: str
+    teach: str
+    run: Callable[[argparse.Namespace], None]
+    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    config: Callable[[], type] | None = None
+    compiles: bool = False  # say at the end what was compiled
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="the same path, smaller")
+    parser.add_argument("--out", default="runs/demo", metavar="FOLDER", help="run folder (default: runs/demo)")
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from sv_jax.demo import demo
+
+    demo(args.out, quick=args.quick)
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """`sv-jax init`: `fusion` and `experts` are null where the model shall have none."""
+
+    qwen: str
+    out: str
+    dino: str | None = None
+    fusion: FusionConfig | None = None
+    experts: ExpertsConfig | None = field(default_factory=ExpertsConfig)
+    seed: int = 0
+
+
+def _init(args: argparse.Namespace) -> None:
+    from sv_jax.weights import init_model
+
+    cfg = args.config
+    init_model(cfg.qwen, cfg.dino, cfg.fusion, cfg.experts, cfg.out, cfg.seed)
+    print(cfg.out)
+
+
+def _ask_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("question")
+    parser.add_argument("--model", required=True, metavar="M", help="model folder or hub id")
+    parser.add_argument("--video", metavar="FILE")
+    parser.add_argument("--image", metavar="FILE", action="append", default=[], help="may be given several times")
+    parser.add_argument(
+        "--point", metavar="X,Y", action="append", default=[], help="pixels of the first frame; drawn, and named in the question"
+    )
+    parser.add_argument("--box", metavar="X1,Y1,X2,Y2", action="append", default=[])
+    parser.add_argument("--mask", metavar="FILE.png", action="append", default=[])
+    parser.add_argument("--scale", default="auto", help="auto (the model's router) or tiny, tabletop, indoor, outdoor, drone")
+    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the most likely token (default)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def _ask(args: argparse.Namespace) -> None:
+    import json
+
+    from sv_jax.api import load
+
+    messages = [{"role": "user", "content": _question(args)}]
+    show = None if args.json else lambda text: print(text, end="", flush=True)
+    got = load(args.model).generate(messages, args.max_new_tokens, args.temperature, args.scale, show, seed=args.seed)
+    if args.json:
+        print(json.dumps({"text": got.text, "token_ids": got.token_ids, "logprobs": got.logprobs, "router": got.router}))
+        return
+    weights = "  ".join(f"{scale} {weight:.2f}" for scale, weight in (got.router or {}).get("mean", {}).items())
+    print(f"\nscale experts: {weights}" if weights else "")
+
+
+def _question(args: argparse.Namespace) -> list[dict]:
+    """The parts of the user's turn; marks are drawn on the first picture."""
+    from sv_jax.inputs.marks import mention
+
+    if not args.question.strip():
+        raise UserError("question: empty; expected text")
+    marks = [{"kind": "point", "xy": _numbers("--point", point, 2)} for point in args.point]
+    marks += [{"kind": "box", "xyxy": _numbers("--box", box, 4)} for box in args.box]
+    marks += [{"kind": "mask", "mask": mask} for mask in args.mask]
+    parts = [{"type": "video", "video": args.video}] if args.video else []
+    parts += [{"type": "image", "image": image} for image in args.image]
+    if marks and not parts:
+        raise UserError("--point, --box and --mask need a picture: give --video or --image")
+    if marks:
+        parts[0]["marks"] = marks
+    return [*parts, {"type": "text", "text": mention(args.question, marks)}]
+
+
+def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise UserError(f"{option}: expected {count} numbers with commas between, found {text!r}")
+    return numbers
+
+
+def _data_build_config() -> type:
+    from sv_jax.data.build import BuildConfig
+
+    return BuildConfig
+
+
+def _data_build(args: argparse.Namespace) -> None:
+    from sv_jax.data.build import build
+    from sv_jax.train.metrics import progress
+
+    cfg = args.config
+    with progress("scenes", sum(split.scenes for split in cfg.splits) * len(cfg.scales)) as bar:
+        manifest = build(cfg, lambda done, total: bar.advance(done))
+    for name, split in manifest["splits"].items():
+        print(f"{cfg.out} {name}: {split['scenes']} scenes, {split['questions']} questions")
+
+
+def _resume_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--resume", action="store_true", help="continue the run from its newest checkpoint, exactly")
+
+
+def _sft_config() -> type:
+    from sv_jax.train.sft import SFTConfig
+
+    return SFTConfig
+
+
+def _sft(args: argparse.Namespace) -> None:
+    from sv_jax.train.sft import train
+
+    print(train(args.config, resume=args.resume))
+
+
+def _grpo_config() -> type:
+    from sv_jax.train.grpo import GRPOConfig
+
+    return GRPOConfig
+
+
+def _grpo(args: argparse.Namespace) -> None:
+    from sv_jax.train.grpo import train
+
+    print(train(args.config, resume=args.resume))
+
+
+def _eval_config() -> type:
+    from sv_jax.evals.run import EvalConfig
+
+    return EvalConfig
+
+
+def _eval(args: argparse.Namespace) -> None:
+    from sv_jax.evals.run import evaluate
+
+    print(evaluate(args.config))
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", required=True, metavar="R", help="run folder (its trained model) or model folder")
+    parser.add_argument("--out", required=True, metavar="F", help="folder to write")
+    parser.add_argument("--as", dest="as_", default="spacevista", metavar="FORMAT", help="spacevista (default), qwen or peft")
+    parser.add_argument("--scale", help="with --as qwen: the expert to merge, or none")
+
+
+def _export(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from sv_jax.weights import export
+
+    trained = Path(args.run) / "model"
+    export(trained if trained.is_dir() else args.run, args.out, as_=args.as_, scale=args.scale)
+    print(args.out)
+
+
+VERBS = {
+    "demo": Verb(
+        "the whole system, small: scenes, SFT in three stages, GRPO, evaluation, export checked in transformers",
+        "  sv-jax demo              about ten minutes on two cores\n  sv-jax demo --quick      the same path in less than four",
+        _demo,
+        _demo_arguments,
+        compiles=True,
+    ),
+    "init": Verb(
+        "a SpaceVista model folder from a Qwen2.5-VL and a DINOv3 checkpoint",
+        "  sv-jax init --qwen Qwen/Qwen2.5-VL-7B-Instruct --dino facebook/dinov3-vitl16-pretrain-lvd1689m --out models/base\n"
+        "  sv-jax init --qwen models/qwen --out models/experts --experts.rank 16      experts only, no DINOv3",
+        _init,
+        config=lambda: InitConfig,
+    ),
+    "ask": Verb(
+        "one answer about a video or image, streamed, with the router's weights per scale",
+        '  sv-jax ask --model M --video clip.mp4 "How tall is the mug in centimetres?"\n'
+        '  sv-jax ask --model M --image desk.jpg --box 40,60,120,200 "How far is it from the camera?" --json\n'
+        '  sv-jax ask --model M --video flight.mp4 --scale outdoor "How wide is the road?"',
+        _ask,
+        _ask_arguments,
+    ),
+    "data build": Verb(
+        "procedural scenes with questions, as a dataset folder",
+        "  sv-jax data build --out data/small --frames 4\n"
+        "  sv-jax data build --config configs/data.yaml --out data/large --splits.0.scenes 10000\n"
+        "The same config makes the same data; a folder that holds it already is left as it is.",
+        _data_build,
+        config=_data_build_config,
+    ),
+    "sft": Verb(
+        "supervised fine-tuning, one stage",
+        "  sv-jax sft --config configs/sft.yaml --model models/base --run runs/stage1 --optim.learning_rate 1e-5\n"
+        "  sv-jax sft --config runs/stage1/config.yaml --resume",
+        _sft,
+        _resume_argument,
+        _sft_config,
+        compiles=True,
+    ),
+    "grpo": Verb(
+        "reinforcement learning from the progressive reward (GRPO)",
+        "  sv-jax grpo --config configs/grpo.yaml --model runs/stage3/model --run runs/grpo\n"
+        "  sv-jax grpo --config runs/grpo/config.yaml --resume",
+        _grpo,
+        _resume_argument,
+        _grpo_config,
+        compiles=True,
+    ),
+    "eval": Verb(
+        "answer held-out questions and score them by task and scale",
+        "  sv-jax eval --model runs/grpo/model --data.path data/small --data.split eval",
+        _eval,
+        config=_eval_config,
+        compiles=True,
+    ),
+    "export": Verb(
+        "weights back to Hugging Face",
+        "  sv-jax export --run runs/grpo --out models/spacevista\n"
+        "  sv-jax export --run runs/grpo --out models/indoor --as qwen --scale indoor      plain Qwen2.5-VL, one expert merged\n"
+        "  sv-jax export --run runs/grpo --out models/adapters --as peft                   a LoRA folder per expert",
+        _export,
+        _export_arguments,
+    ),
+}

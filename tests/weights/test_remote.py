@@ -1,0 +1,156 @@
+"""The exported torch code on transformers' own classes against our model, on weights that are random everywhere."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from flax import nnx
+
+from sv_jax.models.spacevista.model import with_router
+from sv_jax.weights.exports import export
+from sv_jax.weights.load import load_model, save_model
+from tests.weights.conftest import make_prompt, our_logits, torch_logits
+
+
+def load_torch(folder):
+    model, report = transformers.AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    assert not any(report.values()), report
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, spacevista_folder):
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    export(spacevista_folder, folder, as_="spacevista")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(exported):
+    return load_model(exported), load_torch(exported)
+
+
+def rerouted(folder, out, router: str):
+    """A copy of the folder whose config names another router, which has no tensors of its own."""
+    model = with_router(load_model(folder), router)
+    model.text.layers.router = None
+    save_model(model, out)
+    return out
+
+
+MEDIA = {
+    "text": (),
+    "image": (("image", 1, 56, 84),),
+    "video": (("video", 6, 84, 56),),
+    "mixed": (("image", 1, 56, 84), ("video", 4, 84, 56), ("image", 1, 112, 56), ("video", 2, 56, 56)),
+}
+
+
+@pytest.mark.parametrize("media", MEDIA)
+def test_logits_equal_ours_with_fusion_experts_and_layer_router(pair, media):
+    ours, theirs = pair
+    prompt = make_prompt(ours.cfg, MEDIA[media])
+    expected = our_logits(ours, prompt)
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(torch_logits(theirs, prompt), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["dinov3", "geometry_merger", "feature_fusion", "lora_B", "router"])
+def test_the_logits_depend_on_every_part(pair, part):
+    ours, theirs = pair
+    theirs = copy.deepcopy(theirs)
+    prompt = make_prompt(ours.cfg)
+    before = torch_logits(theirs, prompt)
+    with torch.no_grad():
+        for name, p in theirs.named_parameters():
+            if part in name:
+                p.mul_(0.5)
+    assert np.abs(torch_logits(theirs, prompt) - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("rule", ["max", "spatial"])
+def test_positions_follow_the_rule_of_the_config(tmp_path, exported, rule):
+    folder = shutil.copytree(exported, tmp_path / rule)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"mrope": rule}))
+    ours, theirs = load_model(folder), load_torch(folder)
+    prompt = make_prompt(ours.cfg, (("video", 12, 56, 56), ("image", 1, 56, 84), ("video", 8, 56, 56)))
+    names = ("input_ids", "mm_token_type_ids", "image_grid_thw", "video_grid_thw", "second_per_grid_ts", "attention_mask")
+    positions, _ = theirs.model.get_rope_index(**{name: prompt.torch_inputs[name] for name in names})
+    np.testing.assert_array_equal(positions[:, 0].numpy(), prompt.sample.positions)
+    np.testing.assert_allclose(torch_logits(theirs, prompt), our_logits(ours, prompt), atol=1e-4)
+
+
+def test_a_padded_row_has_the_positions_of_the_row_alone(pair):
+    ours, theirs = pair
+    inputs = make_prompt(ours.cfg).torch_inputs
+    names = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
+    rows = {name: inputs[name] for name in ("input_ids", "mm_token_type_ids", "attention_mask")}
+    alone, delta = theirs.model.get_rope_index(**rows, **{name: inputs[name] for name in names})
+    padded = {name: torch.nn.functional.pad(value, (3, 0)) for name, value in rows.items()}
+    shifted, padded_delta = theirs.model.get_rope_index(**padded, **{name: inputs[name] for name in names})
+    assert torch.equal(shifted[:, :, 3:], alone) and torch.equal(delta, padded_delta)
+
+
+@pytest.mark.parametrize("router", ["label", "uniform"])
+def test_the_other_routers_equal_ours(tmp_path, exported, router):
+    folder = rerouted(exported, tmp_path / router, router)
+    ours, theirs = load_model(folder), load_torch(folder)
+    prompt = make_prompt(ours.cfg, scale="outdoor")
+    extra = {"scale": "outdoor"} if router == "label" else {}
+    np.testing.assert_allclose(torch_logits(theirs, prompt, **extra), our_logits(ours, prompt), atol=1e-4)
+
+
+def test_the_scale_argument_puts_one_scales_expert_in_place_of_the_router(tmp_path, pair, exported):
+    _, theirs = pair
+    by_label = load_model(rerouted(exported, tmp_path / "label", "label"))
+    for scale in ("tiny", "drone"):
+        prompt = make_prompt(by_label.cfg, scale=scale)
+        np.testing.assert_allclose(torch_logits(theirs, prompt, scale=scale), our_logits(by_label, prompt), atol=1e-4)
+        np.testing.assert_allclose(torch_logits(theirs, prompt, scale=[scale]), our_logits(by_label, prompt), atol=1e-4)
+    with pytest.raises(ValueError, match="scale 'indor': expected one of tiny"):
+        torch_logits(theirs, prompt, scale="indor")
+
+
+@pytest.mark.parametrize("scale", [None, "tiny"])
+def test_generate_with_a_cache_equals_greedy_steps_of_our_model(tmp_path, pair, exported, scale):
+    ours, theirs = pair
+    if scale:
+        ours = load_model(rerouted(exported, tmp_path / "label", "label"))
+    prompt = make_prompt(ours.cfg, scale=scale or "indoor")
+    extra = {"scale": scale} if scale else {}
+    out = theirs.generate(**prompt.torch_inputs, **extra, max_new_tokens=6, do_sample=False, eos_token_id=None, use_cache=True)
+    made = out[0, len(prompt.sample.tokens) :].numpy()
+    s = prompt.sample
+    positions = s.positions[:, -1:] + 1 + np.arange(6)  # a completion continues at the last prompt position + 1
+    longer = dataclasses.replace(
+        s,
+        tokens=np.concatenate([s.tokens, made]).astype(np.int32),
+        positions=np.concatenate([s.positions, positions], axis=1).astype(np.int32),
+        is_vision=np.pad(s.is_vision, (0, 6)),
+        weights=np.ones(len(s.tokens) + 6, np.float32),
+    )
+    logits = our_logits(ours, dataclasses.replace(prompt, sample=longer))
+    np.testing.assert_array_equal(logits[len(s.tokens) - 1 : -1].argmax(-1), made)
+
+
+def test_what_transformers_saves_again_loads_here(tmp_path, pair, exported):
+    ours, theirs = pair
+    theirs.save_pretrained(tmp_path / "again")
+    again = load_model(tmp_path / "again")
+    assert again.cfg == ours.cfg
+    for (path, value), (_, other) in zip(*(nnx.to_flat_state(nnx.state(m)) for m in (ours, again)), strict=True):
+        np.testing.assert_array_equal(value[...], other[...], err_msg=str(path))
+
+
+def test_dino_stays_in_eval_mode_when_the_model_trains(pair):
+    _, theirs = pair
+    assert theirs.train().model.feature_fusion.training and not theirs.model.dinov3.training
+    theirs.eval()
