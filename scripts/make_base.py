@@ -36,7 +36,9 @@ def config(tokenizer) -> SpaceVistaConfig:
         fullatt_block_indexes=(1, 3),
     )  # fmt: skip
     names = {"image": "<|image_pad|>", "video": "<|video_pad|>", "vision_start": "<|vision_start|>", "vision_end": "<|vision_end|>"}
-    return SpaceVistaConfig(QwenConfig(text, vision, **{f"{k}_token_id": ids(v) for k, v in names.items()}, vision_token_id=ids("<|vision_pad|>")))
+    return SpaceVistaConfig(
+        QwenConfig(text, vision, **{f"{k}_token_id": ids(v) for k, v in names.items()}, vision_token_id=ids("<|vision_pad|>"))
+    )
 
 
 def texts(data: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The public Python surface: load a model, ask it, export it.
 
-    m = sv_jax.load("folder or hub id")
-    m.generate([{"role": "user", "content": [{"type": "video", "video": "clip.mp4"}, {"type": "text", "text": "How tall is the mug?"}]}])
+m = sv_jax.load("folder or hub id")
+m.generate([{"role": "user", "content": [{"type": "video", "video": "clip.mp4"}, {"type": "text", "text": "How tall is the mug?"}]}])
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class Model:
         is called with each piece of text as it is decoded."""
         batch, _ = self._prompt(messages, scale)
         params = sampling(1, stop=self.processor.stop_ids, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
-        tokens, samples = self._follow(decode_steps(self._routed(scale), batch, 1, params, SamplerConfig(max_new_tokens, self.dtype)), stream)
+        tokens, samples = self._follow(
+            decode_steps(self._routed(scale), batch, 1, params, SamplerConfig(max_new_tokens, self.dtype)), stream
+        )
         logps = np.asarray(samples.logps)[0, 0, : len(tokens)].tolist()
         return Generation(self.processor.decode(tokens), tokens, logps, self._router(samples.router))
 

@@ -23,7 +23,7 @@ from sv_jax.models.qwen2_5_vl.text import TextModel, mrope_angles, packed_mask, 
 from sv_jax.models.spacevista.config import ExpertsConfig
 from sv_jax.models.spacevista.routers import layer as layer_router
 from sv_jax.train.loss import sft_loss
-from sv_jax.train.state import OptimConfig, TrainState, make_optimizer
+from sv_jax.train.state import OptimConfig, TrainState, init_state, make_optimizer
 
 EXPERTS = ExpertsConfig(num_experts=4, rank=2, router_hidden_size=8)
 TEXT = TextConfig(64, 32, 48, 2, 4, 2, mrope_section=(1, 1, 2))
@@ -36,10 +36,10 @@ class Holder(nnx.Module):
 
 @functools.cache
 def text_state() -> tuple[nnx.GraphDef, nnx.State]:
-    """Graph and random parameters, none of them at the zeros or ones of initialisation."""
+    """Graph and random parameters on the host, none of them at the zeros or ones of initialisation."""
     graphdef, shapes = nnx.split(nnx.eval_shape(Holder))
     rng = np.random.default_rng(0)
-    return graphdef, jax.tree.map(lambda x: jnp.asarray(0.1 * rng.standard_normal(x.shape), jnp.float32), shapes)
+    return graphdef, jax.tree.map(lambda x: (0.1 * rng.standard_normal(x.shape)).astype(np.float32), shapes)
 
 
 def names(tree) -> dict[str, object]:
@@ -135,9 +135,8 @@ def train(spec: str | None, steps: int = 3) -> tuple[list[float], TrainState]:
     mesh = m.make_mesh(spec)
     graphdef, params = text_state()
     tx = make_optimizer(OptimConfig(learning_rate=1e-2, weight_decay=0.01), steps)
-    shapes = jax.eval_shape(lambda p: TrainState(jnp.zeros((), jnp.int32), p, tx.init(p)), params)
-    shardings = m.param_shardings(shapes, mesh)
-    state = jax.jit(lambda p: TrainState(jnp.zeros((), jnp.int32), p, tx.init(p)), out_shardings=shardings)(params)
+    state = init_state(tx, m.place(params, m.param_shardings(params, mesh)), mesh)
+    shardings = m.param_shardings(state, mesh)
 
     def step(state: TrainState, b: Batch):
         def loss_fn(params):

@@ -62,16 +62,21 @@ def encode_sample(processor: Processor, sample: dict, *, target: bool = True) ->
     return encode(processor, messages_of(sample), target=qa.target_text() if target else None, scale=qa.scale)
 
 
+def shuffled(data: DataConfig, seed: int):
+    """The samples in an endless order that is shuffled anew each epoch: a grain.MapDataset, indexed by any number."""
+    import grain
+
+    samples = open_split(data.path, data.split, scales=data.scales, tasks=data.tasks, cache_bytes=data.cache_mb << 20)
+    if not len(samples):
+        raise UserError(f"data {data.path!r}, split {data.split!r}: no sample with scales {data.scales} and tasks {data.tasks}")
+    return grain.MapDataset.source(samples).seed(seed).shuffle().repeat()
+
+
 class BatchStream:
     """Endless packed batches: `next(stream)` -> (Batch, state after it). `state` resumes the stream exactly."""
 
     def __init__(self, data: DataConfig, shape: ShapeConfig, processor: Processor, seed: int, state: int = 0, prefetch: int = 4):
-        import grain
-
-        samples = open_split(data.path, data.split, scales=data.scales, tasks=data.tasks, cache_bytes=data.cache_mb << 20)
-        if not len(samples):
-            raise UserError(f"data {data.path!r}, split {data.split!r}: no sample with scales {data.scales} and tasks {data.tasks}")
-        self._order = grain.MapDataset.source(samples).seed(seed).shuffle().repeat()
+        self._order = shuffled(data, seed)
         self._shape, self._processor, self._next = shape, processor, state
         self._queue: queue.Queue = queue.Queue(prefetch)
         self._stop = threading.Event()
@@ -118,7 +123,19 @@ class BatchStream:
             chosen.append(sample)
             self._next += 1
         if not chosen:
-            raise UserError(f"data: a sample of {n} tokens and {p} patches does not fit rows of {shape.length} tokens and {shape.patches} patches")
+            raise UserError(
+                f"data: a sample of {n} tokens and {p} patches does not fit rows of {shape.length} tokens and {shape.patches} patches"
+            )
         return pack(chosen, shape.rows, shape.length, cfg, shape.buckets(cfg)), self._next
 
 
+class PromptStream:
+    """Endless groups of `rows` prompts for sampling: `next(stream)` -> (dataset samples, their arrays, state after them)."""
+
+    def __init__(self, data: DataConfig, rows: int, processor: Processor, seed: int, state: int = 0):
+        self._order, self._rows, self._processor, self._next = shuffled(data, seed), rows, processor, state
+
+    def __next__(self) -> tuple[list[dict], list[Sample], int]:
+        samples = [self._order[self._next + i] for i in range(self._rows)]
+        self._next += self._rows
+        return samples, [encode_sample(self._processor, s, target=False) for s in samples], self._next

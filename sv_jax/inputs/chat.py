@@ -58,6 +58,15 @@ class Processor:
         """Patches of an image or video part (`sv_jax.inputs.media.prepare`); put the result in the part's place to prepare it only once."""
         return prepare(part, self.image_pixels if part["type"] == "image" else self.video_pixels, self.dino)
 
+    @property
+    def stop_ids(self) -> list[int]:
+        """<|im_end|> and <|endoftext|>: a completion ends with either."""
+        return self.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of a completion, without special tokens."""
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+
 
 def encode(processor: Processor, messages: Sequence[dict], *, target: str | None = None, scale: str | None = None) -> Sample:
     """Arrays of a conversation.

@@ -92,7 +92,7 @@ def rotate(x: Float[Array, "*lead N H"], angles: Float[Array, "*lead half"]) -> 
 
 
 @jax.custom_vjp
-def to_blocks(x: Float[Array, "P *rest"], blocks: Int[Array, "W m"], slot: Int[Array, "P"]) -> Float[Array, "W m *rest"]:
+def to_blocks(x: Float[Array, "P *rest"], blocks: Int[Array, "W m"], slot: Int[Array, " P"]) -> Float[Array, "W m *rest"]:
     """Gather a flat list into padded blocks; `slot` is where each entry stands in the flattened blocks. Padding holds any finite entry.
 
     Each entry stands in one block, so the gradient is a gather too (XLA would make a scatter of it, which is slow everywhere).
@@ -101,7 +101,7 @@ def to_blocks(x: Float[Array, "P *rest"], blocks: Int[Array, "W m"], slot: Int[A
 
 
 @jax.custom_vjp
-def from_blocks(y: Float[Array, "W m *rest"], blocks: Int[Array, "W m"], slot: Int[Array, "P"]) -> Float[Array, "P *rest"]:
+def from_blocks(y: Float[Array, "W m *rest"], blocks: Int[Array, "W m"], slot: Int[Array, " P"]) -> Float[Array, "P *rest"]:
     """The inverse of `to_blocks`; entries that stand in no block (padding of the list) get any finite value."""
     return y.reshape(-1, *y.shape[2:])[slot]
 

@@ -111,8 +111,7 @@ def sample(model: SpaceVista, batch: Batch, group: int, params: Sampling, cfg: S
 
     Two compiled programs for each shape of `batch`, `group` and `cfg`; other weights and `params` use the same ones.
     """
-    prompt = prefill(model, batch, cfg.dtype)
-    return _finish(prompt, _loop(model, prompt, params, group, cfg))
+    return _loop(model, prefill(model, batch, cfg.dtype), params, group, cfg)
 
 
 def stream(
@@ -128,7 +127,7 @@ def stream(
         yield np.asarray(state.token), lengths > emitted
         emitted = lengths
         if done.all() or int(state.step) >= cfg.max_new_tokens:
-            return _finish(prompt, state)
+            return _end(prompt, state)
         state = _step(model, layers, prompt_kv, prompt, params, state)
 
 
@@ -197,15 +196,11 @@ def _emit(model, params: Sampling, state: State, logits: Float[Array, "B G V"]) 
 
 
 @functools.partial(jax.jit, static_argnames=("group", "cfg"))
-def _loop(model, prompt: Prompt, params: Sampling, group: int, cfg: SamplerConfig) -> State:
+def _loop(model, prompt: Prompt, params: Sampling, group: int, cfg: SamplerConfig) -> Samples:
     layers, prompt_kv, state = _begin(model, prompt, params, group, cfg)
     more = lambda s: (s.step < cfg.max_new_tokens) & ~s.done.all()  # noqa: E731
     state = jax.lax.while_loop(more, lambda s: _advance(model, layers, prompt_kv, prompt, params, s), state)
-    return state._replace(kv=None)
-
-
-_start = functools.partial(jax.jit, static_argnames=("group", "cfg"))(_begin)
-_step = functools.partial(jax.jit, donate_argnames="state")(_advance)
+    return _finish(prompt, state)
 
 
 def _finish(prompt: Prompt, state: State) -> Samples:
@@ -215,3 +210,8 @@ def _finish(prompt: Prompt, state: State) -> Samples:
         total = jnp.moveaxis(prompt.gates[:, :, None] + state.gates, 0, 2)
         router = total / jnp.maximum(read, 1)[..., None, None]
     return Samples(state.tokens, state.logps, state.lengths, state.done & (state.lengths > 0), router)
+
+
+_start = functools.partial(jax.jit, static_argnames=("group", "cfg"))(_begin)
+_step = functools.partial(jax.jit, donate_argnames="state")(_advance)
+_end = jax.jit(_finish)

@@ -13,8 +13,12 @@ CHUNK = 1024  # tokens whose logits exist at one time
 
 
 def token_logps(
-    hidden: Float[Array, "N D"], kernel: Float[Array, "D V"], ids: Int[Array, "N"], temperature: float | jax.Array = 1.0, chunk: int = CHUNK
-) -> tuple[Float[Array, "N"], Float[Array, "N"], Float[Array, "N"]]:
+    hidden: Float[Array, "N D"],
+    kernel: Float[Array, "D V"],
+    ids: Int[Array, " N"],
+    temperature: float | jax.Array = 1.0,
+    chunk: int = CHUNK,
+) -> tuple[Float[Array, " N"], Float[Array, " N"], Float[Array, " N"]]:
     """f32 log-probability of `ids`, entropy (nats) of the distribution and whether `ids` is its mode, at `temperature`.
 
     A chunk's logits are made again in the backward pass instead of being kept.
@@ -43,4 +47,4 @@ def sft_loss(hidden: Float[Array, "B T D"], kernel: Float[Array, "D V"], targets
     logp, _, hit = token_logps(hidden.reshape(-1, d), kernel, targets.reshape(-1))
     w = weights.reshape(-1)
     total = jnp.maximum(w.sum(), 1e-6)
-    return -(logp * w).sum() / total, {"target_tokens": (w > 0).sum(), "mean_token_accuracy": jax.lax.stop_gradient((hit * w).sum() / total)}
+    return -(logp * w).sum() / total, {"target_tokens": (w > 0).sum(), "mean_token_accuracy": (hit * w).sum() / total}

@@ -22,7 +22,7 @@ from sv_jax.models.spacevista.config import ROUTERS
 from sv_jax.models.spacevista.model import forward, with_router
 from sv_jax.train.checkpoint import Checkpoints, folder_id
 from sv_jax.train.loss import sft_loss
-from sv_jax.train.metrics import RunLogger, progress
+from sv_jax.train.metrics import RunLogger
 from sv_jax.train.state import OptimConfig, TrainState, init_state, make_optimizer, partition, schedule
 from sv_jax.weights import find_folder, load_model, save_model
 
@@ -84,31 +84,25 @@ def train(cfg: SFTConfig, *, resume: bool = False) -> Path:
     tx, rate = make_optimizer(cfg.optim, cfg.steps), schedule(cfg.optim, cfg.steps)
     state = init_state(tx, trainable, mesh)
 
-    checkpoints, frozen_id = Checkpoints(run / "checkpoints", keep=cfg.keep), folder_id(source)
+    checkpoints = Checkpoints(run / "checkpoints", cfg, keep=cfg.keep, frozen=folder_id(source))
     start, position = 0, 0
     if resume:
-        start, state, record = checkpoints.restore(state, config=cfg, frozen=frozen_id)
-        position = record["data"]
+        state, record = checkpoints.restore(state)
+        start, position = int(state.step), record["data"]
     elif checkpoints.steps:
         raise UserError(f"run {cfg.run!r}: holds checkpoints already; continue it with --resume, or name another run")
     stream = BatchStream(cfg.data, cfg.shape, processor, cfg.seed, state=position)
 
-    window = []
-    with checkpoints, RunLogger(run, cfg, start) as log, progress("sft", cfg.steps, start, cfg.log_every) as bar:
+    with checkpoints, RunLogger(run, cfg, start) as log, log.progress("sft", cfg.steps, start) as bar:
         for step in range(start + 1, cfg.steps + 1):
             batch, position = next(stream)
             tokens = int((batch.segments > 0).sum())
             state, metrics = train_step(graphdef, tx, cfg.dtype, cfg.remat, state, frozen, place(batch, batch_shardings(batch, mesh)))
-            window.append(metrics)
+            bar.advance(step, metrics | {"num_tokens": tokens})
             if step % cfg.log_every == 0 or step == cfg.steps:
-                means = jax.tree.map(lambda *x: sum(x) / len(x), *window)
-                row = log.log(step, means | {"learning_rate": rate(step - 1), "num_tokens": tokens})
-                bar.update(step, tokens, loss=row["loss"])
-                window.clear()
-            else:
-                bar.update(step, tokens)
+                log.write(step, bar.window() | {"learning_rate": rate(step - 1)})
             if step % cfg.save_every == 0 or step == cfg.steps:
-                checkpoints.save(step, state, config=cfg, frozen=frozen_id, data=position)
+                checkpoints.save(step, state, {"data": position})
     stream.close()
     trained = nnx.merge(graphdef, state.trainable, frozen)
     trained.cfg = own

@@ -62,7 +62,10 @@ def schedule(cfg: OptimConfig, steps: int) -> optax.Schedule:
 
 def make_optimizer(cfg: OptimConfig, steps: int) -> optax.GradientTransformation:
     """Norm clipping and AdamW; matrices decay, norms and biases (rank < 2 per layer) do not."""
-    decay = lambda params: jax.tree.map_with_path(lambda path, x: "kernel" in jax.tree_util.keystr(path) or "lora" in jax.tree_util.keystr(path), params)  # noqa: E731
+
+    def decay(params):
+        return jax.tree.map_with_path(lambda path, _: bool(re.search("kernel|lora", jax.tree_util.keystr(path))), params)
+
     return optax.chain(
         optax.clip_by_global_norm(cfg.max_grad_norm),
         optax.adamw(schedule(cfg, steps), b1=cfg.b1, b2=cfg.b2, weight_decay=cfg.weight_decay, mask=decay),
@@ -70,7 +73,8 @@ def make_optimizer(cfg: OptimConfig, steps: int) -> optax.GradientTransformation
 
 
 def partition(model: nnx.Module, parts: tuple[str, ...]):
-    """Split a model into (graphdef, trainable, frozen): `parts` are names of PARTS. Trainable arrays are f32 (bf16 ones would stop learning)."""
+    """Split a model into (graphdef, trainable, frozen): `parts` are names of PARTS. Trainable arrays become f32: in bf16 small updates
+    would be rounded away."""
     for part in parts:
         if part not in PARTS:
             raise unknown("train.parts", part, PARTS)

@@ -24,11 +24,12 @@ MODEL_FILES = {*PROCESSOR_FILES, "config.json", INDEX, REMOTE_CODE, "adapter_con
 
 
 def find_folder(name: str | Path) -> Path:
-    """A local folder as it is; any other `owner/name` is fetched from the Hugging Face hub (safetensors and small files only)."""
+    """A local folder as it is; any other `owner/name` is fetched from the Hugging Face hub (safetensors and small files only), unless
+    `owner` is a folder here: then it is a path with a slip in it."""
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)):
+    if path.parent.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)):
         raise UserError(f"model folder {str(name)!r} does not exist; expected a folder or a hub id such as 'Qwen/Qwen2.5-VL-3B-Instruct'")
     import huggingface_hub
 

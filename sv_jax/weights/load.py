@@ -91,6 +91,9 @@ def open_tensors(folder: str | Path, wanted: Iterable[Slot], model_type: str) ->
 def save_model(model: SpaceVista, folder: str | Path, *, source: str | Path | None = None, dtype=None) -> None:
     """Write a model as a Hugging Face folder: plain Qwen2.5-VL under the released names, anything more as a SpaceVista folder with its
     torch code. Tokenizer, processor and generation files come from the folder `source`. The folder is whole or absent."""
+    odd = set(_by_path(nnx.state(model))) ^ set(abstract_model(model.cfg)[1])
+    if odd:
+        raise AssertionError(f"the model's parameters are not those of its config, which could not be loaded again: {sorted(odd)}")
     with new_folder(folder) as new:
         write_model(new, model.cfg, model_tensors(model, dtype), source)
 
@@ -144,6 +147,17 @@ def init_model(
     with new_folder(out) as folder:
         write_model(folder, cfg, tensors, qwen)
     return cfg
+
+
+def random_dino(cfg: DINOv3Config, out: str | Path, seed: int = 0) -> None:
+    """A DINOv3 folder of freshly drawn weights, under the names of the released files: a tower where none can be had."""
+    whole = SpaceVistaConfig(dino=cfg, fusion=FusionConfig())
+    wanted = [slot for slot in _slots_of(whole) if slot.paths[0].startswith("dino.")]
+    leaves = _initial({slot.paths[0] for slot in wanted}, whole, seed)
+    tensors = {slot.name.removeprefix("model.dinov3.").removeprefix("model."): leaf_tensor(slot, leaves) for slot in wanted}
+    with new_folder(out) as folder:
+        write_folder(folder, tensors)
+        write_json(folder / "config.json", cfg.to_hf())
 
 
 def read_dino_config(folder: str | Path) -> DINOv3Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,7 +144,7 @@ def our_logits(model, prompt: Prompt) -> np.ndarray:
     return np.asarray(_logits(model, prompt.batch(model.cfg)))[0]
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it runs once: compiling is what takes time
 def _logits(model, batch):
     return logits(model, forward(model, batch)[0])
 

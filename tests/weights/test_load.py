@@ -15,6 +15,7 @@ from flax import nnx
 
 from sv_jax.errors import UserError
 from sv_jax.models.spacevista.config import FusionConfig
+from sv_jax.models.spacevista.model import with_router
 from sv_jax.weights.load import init_model, load_model, save_model
 from sv_jax.weights.safetensors_io import Tensor, open_folder, write_folder
 from tests.weights.conftest import EXPERTS, make_prompt, our_logits, save_dino, save_qwen, torch_logits
@@ -100,20 +101,33 @@ def test_init_takes_every_tensor_of_both_folders_and_starts_as_qwen(tmp_path, qw
     np.testing.assert_allclose(our_logits(fresh, make_prompt(fresh.cfg)), our_logits(plain, make_prompt(plain.cfg)), atol=1e-5)
 
 
-def test_dtype_converts_every_leaf_and_shardings_place_it(qwen_folder):
-    mesh = jax.make_mesh((1,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
-    asked = {}
-
-    def shardings(path, shape):
-        asked[path] = shape
-        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))
-
-    model = load_model(qwen_folder, dtype="bfloat16", shardings=shardings)
+def test_dtype_converts_every_leaf(qwen_folder):
     plain = leaves(load_model(qwen_folder))
-    for path, value in leaves(model).items():
-        assert value.dtype == jnp.bfloat16 and asked[".".join(path)] == value.shape
-        assert value.sharding.spec == jax.sharding.PartitionSpec("fsdp")
+    for path, value in leaves(load_model(qwen_folder, dtype="bfloat16")).items():
+        assert value.dtype == jnp.bfloat16
         np.testing.assert_array_equal(np.asarray(value), np.asarray(plain[path]).astype(ml_dtypes.bfloat16))
+    with pytest.raises(UserError, match="dtype 'bfloat61' is not one of .*did you mean 'bfloat16'"):
+        load_model(qwen_folder, dtype="bfloat61")
+
+
+def test_leaves_lie_where_shardings_says_and_are_saved_from_there(tmp_path, qwen_folder):
+    devices = jax.devices()[:2]
+    mesh = jax.make_mesh((2,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
+    spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))
+    asked = {}
+    model = load_model(qwen_folder, shardings=lambda path, shape: asked.setdefault(path, (shape, spec))[1])
+    for path, value in leaves(model).items():
+        assert value.sharding == spec and asked[".".join(path)][0] == value.shape
+        assert [s.data.shape[0] for s in value.addressable_shards] == [value.shape[0] // 2] * 2
+    save_model(model, tmp_path / "out")
+    same_tensors(qwen_folder, tmp_path / "out")
+
+
+def test_a_model_that_its_config_does_not_describe_is_not_saved(tmp_path, spacevista_folder):
+    model = with_router(load_model(spacevista_folder), "label")  # keeps the layer router's arrays
+    with pytest.raises(AssertionError, match="text.layers.router.fc1.bias"):
+        save_model(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_save_can_convert_the_dtype(tmp_path, qwen_folder):
@@ -165,6 +179,8 @@ def test_an_unknown_model_type_is_named(tmp_path, qwen_folder):
         load_model(bad)
     with pytest.raises(UserError, match="'.*nowhere' does not exist"):
         load_model(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="model 'nobody/nothing' is no local folder and could not be fetched"):
+        load_model("nobody/nothing")
 
 
 def test_init_refuses_folders_of_the_wrong_kind(tmp_path, qwen_folder, dino_folder):

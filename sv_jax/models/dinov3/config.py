@@ -35,7 +35,9 @@ class DINOv3Config:
 
     def __post_init__(self):
         if self.hidden_size % (4 * self.num_attention_heads):
-            raise UserError(f"dinov3 hidden_size {self.hidden_size} must be a multiple of 4 x num_attention_heads {self.num_attention_heads}")
+            raise UserError(
+                f"dinov3 hidden_size {self.hidden_size} must be a multiple of 4 x num_attention_heads {self.num_attention_heads}"
+            )
         if self.hidden_act not in ("gelu", "silu"):
             raise UserError(f"dinov3 hidden_act {self.hidden_act!r}: expected 'gelu' or 'silu'")
 

@@ -33,7 +33,9 @@ class DINOv3Attention(nnx.Module):
         self.v = Linear(c, c, bias=cfg.value_bias, rngs=rngs)
         self.o = Linear(c, c, bias=cfg.proj_bias, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "F X C"], angles: Float[Array, "F X half"], mask: Bool[Array, "F X X"]) -> Float[Array, "F X C"]:
+    def __call__(
+        self, x: Float[Array, "frames X C"], angles: Float[Array, "frames X half"], mask: Bool[Array, "frames X X"]
+    ) -> Float[Array, "frames X C"]:
         q, k, v = (proj(x).reshape(*x.shape[:-1], self.num_heads, -1) for proj in (self.q, self.k, self.v))
         return self.o(attention(rotate(q, angles), rotate(k, angles), v, mask).reshape(x.shape))
 
@@ -63,7 +65,9 @@ class DINOv3Layer(nnx.Module):
         self.mlp = DINOv3MLP(cfg, rngs)
         self.ls2 = nnx.Param(jnp.full(c, LAYER_SCALE))
 
-    def __call__(self, x: Float[Array, "F X C"], angles: Float[Array, "F X half"], mask: Bool[Array, "F X X"]) -> Float[Array, "F X C"]:
+    def __call__(
+        self, x: Float[Array, "frames X C"], angles: Float[Array, "frames X half"], mask: Bool[Array, "frames X X"]
+    ) -> Float[Array, "frames X C"]:
         x = x + self.ls1[...].astype(x.dtype) * self.attn(self.norm1(x), angles, mask)
         return x + self.ls2[...].astype(x.dtype) * self.mlp(self.norm2(x))
 
@@ -103,7 +107,7 @@ class DINOv3(nnx.Module):
         x = self.norm(x[:, prefix:]).reshape(blocks.shape)
         return jax.vmap(from_blocks, (0, None, None))(x, slices, slice_slot)
 
-    def add_prefix(self, x: Float[Array, "F M C"]) -> Float[Array, "F X C"]:
+    def add_prefix(self, x: Float[Array, "frames M C"]) -> Float[Array, "frames X C"]:
         """CLS and registers in front of every frame."""
         prefix = jnp.concatenate([self.cls_token[...][None], self.register_tokens[...]]).astype(x.dtype)
         return jnp.concatenate([jnp.broadcast_to(prefix, (x.shape[0], *prefix.shape)), x], axis=1)

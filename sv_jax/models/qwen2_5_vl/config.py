@@ -34,7 +34,9 @@ class TextConfig:
         if self.hidden_size % self.num_attention_heads:
             raise UserError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}")
         if self.num_attention_heads % self.num_key_value_heads:
-            raise UserError(f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads {self.num_key_value_heads}")
+            raise UserError(
+                f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads {self.num_key_value_heads}"
+            )
         if 2 * sum(self.mrope_section) != self.head_dim:
             raise UserError(f"mrope_section {self.mrope_section}: twice its sum must be the head size {self.head_dim}")
 
@@ -103,6 +105,8 @@ class QwenConfig:
         vision = _known(VisionConfig, vision)
         if "fullatt_block_indexes" in vision:
             vision["fullatt_block_indexes"] = tuple(vision["fullatt_block_indexes"])
+        if "tokens_per_second" in vision:
+            vision["tokens_per_second"] = int(vision["tokens_per_second"])
         return cls(TextConfig(**text), VisionConfig(**vision), **{k: v for k, v in _known(cls, hf).items() if k not in ("text", "vision")})
 
     def to_hf(self) -> dict:

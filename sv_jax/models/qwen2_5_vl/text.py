@@ -110,7 +110,13 @@ def packed_mask(segments: Int[Array, "B T"], branches: Int[Array, "B T"]) -> Boo
 
 
 def run_layers(
-    layers: DecoderLayer, x: Float[Array, "B T D"], angles: Float[Array, "B T half"], attend: Callable, route: Callable, cache=None, remat=False
+    layers: DecoderLayer,
+    x: Float[Array, "B T D"],
+    angles: Float[Array, "B T half"],
+    attend: Callable,
+    route: Callable,
+    cache=None,
+    remat=False,
 ):
     """Scan the stacked layers -> (x [B, T, D], what `attend` kept [L, …], gates [L, B, T, E] or None).
 

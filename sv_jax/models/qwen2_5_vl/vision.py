@@ -99,7 +99,7 @@ def grid_angles(hw: Int[Array, "P 2"], head_dim: int) -> Float[Array, "P half"]:
     return (hw[:, :, None].astype(jnp.float32) * frequency).reshape(hw.shape[0], -1)
 
 
-def blocked_attention(q, k, v, blocks: Int[Array, "W m"], slot: Int[Array, "P"]):
+def blocked_attention(q, k, v, blocks: Int[Array, "W m"], slot: Int[Array, " P"]):
     """Attention inside each block of patches: q, k, v [P, heads, H] -> [P, heads, H]."""
     q, k, v = to_blocks(jnp.stack([q, k, v], axis=1), blocks, slot).swapaxes(0, 2).swapaxes(1, 2)
     mask = jnp.broadcast_to((blocks < slot.shape[0])[:, None, :], (*blocks.shape, blocks.shape[1]))

@@ -32,11 +32,12 @@ class Projection(Linear):
     def __init__(self, d_in: int, d_out: int, *, bias: bool, experts: ExpertsConfig | None, rngs: nnx.Rngs):
         super().__init__(d_in, d_out, bias=bias, rngs=rngs)
         self.scaling = experts.scaling if experts else 0.0
-        self.lora_a = self.lora_b = None
         if experts:
             e, r = experts.num_experts, experts.rank
             self.lora_a = nnx.Param(jax.random.normal(rngs.params(), (d_in, e, r)) * d_in**-0.5)
             self.lora_b = nnx.Param(jnp.zeros((e, r, d_out)))
+        else:
+            self.lora_a = self.lora_b = None
 
     def __call__(self, x: Float[Array, "*lead D"], gate: Float[Array, "*lead E"] | None = None) -> Float[Array, "*lead F"]:
         y = super().__call__(x)

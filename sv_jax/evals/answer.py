@@ -43,8 +43,7 @@ def answer(
 ) -> list[Answer]:
     """Greedy answers to dataset samples, `shape.rows` prompts at a time (one a row of `shape.length` tokens); `tick(n)` after each batch."""
     cfg, out = SamplerConfig(max_new_tokens, dtype), []
-    stop = stop_ids(processor)
-    params = sampling(shape.rows, stop=stop, temperature=0.0)
+    params = sampling(shape.rows, stop=processor.stop_ids, temperature=0.0)
     for start in range(0, len(samples), shape.rows):
         part = [samples[i] for i in range(start, min(start + shape.rows, len(samples)))]
         prompts = [encode_sample(processor, s, target=False) for s in part]
@@ -53,20 +52,11 @@ def answer(
         tokens, lengths = np.asarray(drawn.tokens), np.asarray(drawn.lengths)
         router = None if drawn.router is None else np.asarray(drawn.router)[:, 0].mean(1)  # [B, E] over layers
         for row, s in enumerate(part):
-            text = decode(processor, tokens[row, 0, : lengths[row, 0]])
+            text = processor.decode(tokens[row, 0, : lengths[row, 0]])
             weights = None if router is None else dict(zip(model.cfg.experts.names, router[row].tolist(), strict=True))
             out.append(Answer(s["qa"], text, PROFILES[profile](text, s["qa"]), weights))
         tick(len(part))
     return out
-
-
-def stop_ids(processor: Processor) -> list[int]:
-    """<|im_end|> and <|endoftext|>."""
-    return processor.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
-
-
-def decode(processor: Processor, tokens: np.ndarray) -> str:
-    return processor.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
 
 
 def by_task_and_scale(pairs: Iterable[tuple[QA, float]]) -> Table:
