@@ -36,14 +36,15 @@ class Processor:
     @classmethod
     def from_folder(cls, path: str | os.PathLike) -> Processor:
         """Read a model folder: config.json, tokenizer, chat template, and the processor's settings in their old or new files."""
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, Qwen2_5_VLConfig
 
         folder = Path(path)
         config = _json(folder / "config.json")
         if config is None:
             raise UserError(f"model {str(path)!r}: no config.json there; expected a Hugging Face model folder")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            # told whose tokenizer it is, it does not turn to the folder's torch code
+            tokenizer = AutoTokenizer.from_pretrained(folder, config=Qwen2_5_VLConfig())
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"model {str(path)!r}: no usable tokenizer ({str(error).splitlines()[0]})") from None
         template = _json(folder / "chat_template.json")
