@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sv_jax.errors import unknown
+from sv_jax.errors import UserError, unknown
 from sv_jax.inputs.chat import Processor, encode
 from sv_jax.inputs.layout import bucket, geometric
 from sv_jax.inputs.packing import pack_prompts
@@ -84,6 +84,9 @@ class Model:
     def _prompt(self, messages: Sequence[dict], scale: str) -> tuple[Batch, int]:
         if scale != "auto" and scale not in SCALES:
             raise unknown("scale", scale, ("auto", *SCALES))
+        experts = self.module.cfg.experts
+        if scale == "auto" and experts is not None and experts.router == "label":
+            raise UserError(f"scale 'auto': the model's router is 'label', which decides nothing; expected one of {', '.join(SCALES)}")
         prompt = encode(self.processor, messages, scale=None if scale == "auto" else scale)
         length = bucket(len(prompt.tokens), LENGTHS, "prompt length")
         return pack_prompts([prompt], length, self.processor.cfg.vision)[0], len(prompt.tokens)
@@ -92,19 +95,19 @@ class Model:
         return self.module if scale == "auto" else with_router(self.module, "label")
 
     def _follow(self, steps, show: Callable[[str], None] | None) -> tuple[list[int], Samples]:
-        """Run the decoding steps, showing text as soon as it is whole characters."""
-        tokens, shown = [], ""
-        while True:
+        """Run the decoding steps, showing text as soon as it is whole characters, and at the end whatever there is."""
+        tokens, shown, samples = [], "", None
+        while samples is None:
             try:
                 token, live = next(steps)
+                tokens += token[live].tolist()
             except StopIteration as end:
-                return tokens, end.value
-            if live[0, 0]:
-                tokens.append(int(token[0, 0]))
-                text = self.processor.decode(tokens)
-                if show is not None and not text.endswith("\ufffd"):
-                    show(text[len(shown) :])
-                    shown = text
+                samples = end.value
+            text = self.processor.decode(tokens)
+            if show is not None and text != shown and (samples is not None or not text.endswith("\ufffd")):
+                show(text[len(shown) :])
+                shown = text
+        return tokens, samples
 
     def _router(self, gates) -> dict[str, dict[str, float]] | None:
         if gates is None:

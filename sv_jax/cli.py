@@ -32,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sv-jax: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `sv-jax … | head` has read enough; nothing may be flushed into the pipe at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _dispatch(argv: list[str]) -> int:

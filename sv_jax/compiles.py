@@ -28,6 +28,7 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 # Debug messages of JAX, by logger: the only places where it states a program's shapes and its cache key.
 LOWERING, CACHING = "jax._src.interpreters.pxla", "jax._src.compiler"
 SHOWN = 4  # kinds of arrays named in a line
+SLOW = 0.5  # seconds of compiling that are worth a line at level INFO
 
 Program = tuple[str, str, str]  # name, shapes, key of the contents
 
@@ -56,7 +57,7 @@ class Compiles:
 
 @contextlib.contextmanager
 def counting() -> Iterator[Compiles]:
-    """Count (and log, at level INFO) every compilation of this process while the block runs."""
+    """Count and log every compilation of this process while the block runs: at level INFO if it was slow, else DEBUG."""
     compiles, lock = Compiles(), threading.Lock()
     seen = threading.local()  # a thread lowers, looks a program up and compiles it in this order
 
@@ -75,7 +76,7 @@ def counting() -> Iterator[Compiles]:
             with lock:
                 compiles.programs[name, shapes, key] += 1
                 compiles.seconds += seconds
-            log.info("compiled %s %s in %.2f s", name, shapes, seconds)
+            log.log(logging.INFO if seconds >= SLOW else logging.DEBUG, "compiled %s %s in %.2f s", name, shapes, seconds)
 
     with _listening(LOWERING, on_message), _listening(CACHING, on_message):
         jax.monitoring.register_event_duration_secs_listener(on_event)

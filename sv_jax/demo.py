@@ -27,8 +27,9 @@ from sv_jax.files import write_text
 from sv_jax.inputs.chat import Processor
 from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig
+from sv_jax.progress import progress
 from sv_jax.train import grpo, sft
-from sv_jax.train.metrics import progress, read_metrics
+from sv_jax.train.metrics import read_metrics
 from sv_jax.weights import export, init_model, load_model, random_dino
 
 ROOT = Path(__file__).parent

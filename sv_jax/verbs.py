@@ -122,7 +122,7 @@ def _data_build_config() -> type:
 
 def _data_build(args: argparse.Namespace) -> None:
     from sv_jax.data.build import build
-    from sv_jax.train.metrics import progress
+    from sv_jax.progress import progress
 
     cfg = args.config
     with progress("scenes", sum(split.scenes for split in cfg.splits) * len(cfg.scales)) as bar:
@@ -214,7 +214,7 @@ VERBS = {
     "data build": Verb(
         "procedural scenes with questions, as a dataset folder",
         "  sv-jax data build --out data/small --frames 4\n"
-        "  sv-jax data build --config configs/data.yaml --out data/large --splits.0.scenes 10000\n"
+        "  sv-jax data build --out data/large --splits.0.scenes 10000 --tasks counting,depth\n"
         "The same config makes the same data; a folder that holds it already is left as it is.",
         _data_build,
         config=_data_build_config,
@@ -239,7 +239,7 @@ VERBS = {
     ),
     "eval": Verb(
         "answer held-out questions and score them by task and scale",
-        "  sv-jax eval --model runs/grpo/model --data.path data/small --data.split eval",
+        "  sv-jax eval --model runs/grpo/model --data.path data/small --data.split eval --out runs/eval",
         _eval,
         config=_eval_config,
         compiles=True,

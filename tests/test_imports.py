@@ -15,11 +15,12 @@ PACKAGE = ROOT / "sv_jax"
 # Lowest first. A file imports from its own unit and from lower levels only, wherever in the file the import stands.
 LEVELS = [
     ("errors",),
-    ("config", "files", "mesh", "compiles"),
+    ("config", "files", "mesh", "compiles", "progress"),
     ("models", "scenes"),
     ("weights", "inputs", "tasks"),
     ("sampling", "rewards", "data"),
-    ("train", "evals"),
+    ("train",),
+    ("evals",),
     ("api",),
     ("demo",),
     ("verbs",),

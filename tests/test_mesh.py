@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import re
 
 import jax
@@ -17,10 +18,12 @@ from jax.sharding import PartitionSpec as P
 from sv_jax import mesh as m
 from sv_jax.errors import UserError
 from sv_jax.models.batch import Batch, Vision
+from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.layers import attention
-from sv_jax.models.qwen2_5_vl.config import TextConfig
+from sv_jax.models.qwen2_5_vl.config import QwenConfig, TextConfig
 from sv_jax.models.qwen2_5_vl.text import TextModel, mrope_angles, packed_mask, run_layers
-from sv_jax.models.spacevista.config import ExpertsConfig
+from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig
+from sv_jax.models.spacevista.model import SpaceVista
 from sv_jax.models.spacevista.routers import layer as layer_router
 from sv_jax.train.loss import sft_loss
 from sv_jax.train.state import OptimConfig, TrainState, init_state, make_optimizer
@@ -59,6 +62,19 @@ def test_weights_biases_and_lora_arrays_get_the_axes_of_their_kernel():
     assert specs["text.layers.mlp.down.lora_b"] == P(None, None, None, "fsdp")
     assert specs["text.layers.router.fc1.kernel"] == P(None, "fsdp", None)
     assert specs["text.norm.scale"] == P(None)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_every_parameter_of_the_whole_model_has_a_row_and_little_of_it_is_on_every_device(gated):
+    dino = DINOv3Config(use_gated_mlp=gated, key_bias=gated)
+    cfg = SpaceVistaConfig(QwenConfig(), dino, FusionConfig(), ExpertsConfig())
+    state = nnx.state(nnx.eval_shape(lambda: SpaceVista(cfg, nnx.Rngs(0))))
+    for spec, most in (("fsdp=8", 0.02), ("fsdp=2,tensor=4", 0.001)):
+        shardings = m.param_shardings(state, m.make_mesh(spec))
+        sizes = [
+            (math.prod(x.shape), s.is_fully_replicated) for x, s in zip(jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True)
+        ]
+        assert len(sizes) > 95 and sum(n for n, whole in sizes if whole) < most * sum(n for n, _ in sizes)
 
 
 def test_no_path_has_two_rows_and_every_row_names_known_axes():

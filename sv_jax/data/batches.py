@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sv_jax.data.read import open_split
+from sv_jax.data.read import Samples, open_split
 from sv_jax.errors import UserError
 from sv_jax.inputs.chat import Processor, encode
 from sv_jax.inputs.layout import VisionBuckets
@@ -30,6 +30,7 @@ class DataConfig:
     split: str = "train"
     tasks: tuple[str, ...] | None = None
     scales: tuple[str, ...] | None = None
+    frames: int | None = None  # only the first so many frames of a clip
     cache_mb: int = 1024  # decoded clips kept in memory
 
 
@@ -62,11 +63,15 @@ def encode_sample(processor: Processor, sample: dict, *, target: bool = True) ->
     return encode(processor, messages_of(sample), target=qa.target_text() if target else None, scale=qa.scale)
 
 
+def open_samples(data: DataConfig) -> Samples:
+    return open_split(data.path, data.split, scales=data.scales, tasks=data.tasks, frames=data.frames, cache_bytes=data.cache_mb << 20)
+
+
 def shuffled(data: DataConfig, seed: int):
     """The samples in an endless order that is shuffled anew each epoch: a grain.MapDataset, indexed by any number."""
     import grain
 
-    samples = open_split(data.path, data.split, scales=data.scales, tasks=data.tasks, cache_bytes=data.cache_mb << 20)
+    samples = open_samples(data)
     if not len(samples):
         raise UserError(f"data {data.path!r}, split {data.split!r}: no sample with scales {data.scales} and tasks {data.tasks}")
     return grain.MapDataset.source(samples).seed(seed).shuffle().repeat()

@@ -26,7 +26,7 @@ from sv_jax.errors import UserError, unknown
 from sv_jax.scenes import generate_many
 from sv_jax.scenes.scene import SCALES, Scene
 from sv_jax.tasks import QA, TASKS, ask
-from sv_jax.tasks.describe import description
+from sv_jax.tasks.describe import DESCRIPTIONS
 from sv_jax.tasks.view import View
 
 AHEAD = 32  # scenes that wait for their clip and questions while others are rendered
@@ -48,8 +48,8 @@ class BuildConfig:
     out: str
     splits: tuple[SplitConfig, ...] = (SplitConfig("train", 64, 0), SplitConfig("eval", 16, 1_000_000))
     scales: tuple[str, ...] = SCALES
-    tasks: tuple[str, ...] = tuple(TASKS)  # "description" adds one description per scene
-    questions: int = 6  # at most, per scene, descriptions not counted
+    tasks: tuple[str, ...] = tuple(TASKS)  # "description" and "map" add one of each per scene
+    questions: int = 6  # at most, per scene, descriptions and maps not counted
     frames: int = 4
     size: tuple[int, int] = (112, 112)  # height, width in pixels
     seed: int = 0  # of the choice of questions; scenes depend on their own seeds alone
@@ -66,8 +66,8 @@ class BuildConfig:
             if scale not in SCALES:
                 raise unknown("scale", scale, SCALES)
         for task in self.tasks:
-            if task not in TASKS and task != "description":
-                raise unknown("task", task, [*TASKS, "description"])
+            if task not in TASKS and task not in DESCRIPTIONS:
+                raise unknown("task", task, [*TASKS, *DESCRIPTIONS])
         ordered = sorted(self.splits, key=lambda s: s.first_seed)
         for first, second in zip(ordered, ordered[1:], strict=False):
             if first.first_seed + first.scenes > second.first_seed:
@@ -166,6 +166,6 @@ def _record(cfg: BuildConfig, scene: Scene, seed: int) -> tuple[Scene, bytes, by
 def _questions(cfg: BuildConfig, scene: Scene, seed: int) -> list[QA]:
     view = View(scene)
     rng = np.random.default_rng([cfg.seed, SCALES.index(scene.scale), seed])
-    asked = ask(view, rng, cfg.questions, [task for task in cfg.tasks if task != "description"])
-    described = description(view) if "description" in cfg.tasks else None
-    return asked if described is None else [described, *asked]
+    asked = ask(view, rng, cfg.questions, [task for task in cfg.tasks if task in TASKS])
+    described = (describe(view) for name, describe in DESCRIPTIONS.items() if name in cfg.tasks)
+    return [qa for qa in described if qa is not None] + asked

@@ -21,9 +21,10 @@ from sv_jax.tasks import QA, TASKS
 EPOCHS = 1 << 20  # endless; `repeat()` gives a length that slicing and batches of one overflow
 
 
-def open_split(path: str | Path, split: str, *, scales=None, tasks=None, cache_bytes: int = 1 << 29) -> Samples:
-    """The samples of one split, optionally only some scales and tasks. UserError for a folder or split that is not there."""
-    return Samples(path, split, scales=scales, tasks=tasks, cache_bytes=cache_bytes)
+def open_split(path: str | Path, split: str, *, scales=None, tasks=None, frames: int | None = None, cache_bytes: int = 1 << 29) -> Samples:
+    """The samples of one split, optionally only some scales and tasks, and only the first `frames` frames of each clip. UserError for a
+    folder or split that is not there."""
+    return Samples(path, split, scales=scales, tasks=tasks, frames=frames, cache_bytes=cache_bytes)
 
 
 def train_iterator(
@@ -56,7 +57,8 @@ def train_iterator(
 class Samples:
     """Random access to the samples of one split; decoded clips stay in memory up to `cache_bytes`, least recently used first out."""
 
-    def __init__(self, path, split, *, scales=None, tasks=None, cache_bytes=1 << 29):
+    def __init__(self, path, split, *, scales=None, tasks=None, frames=None, cache_bytes=1 << 29):
+        self._frames = frames
         self._clips, self._questions = (sets.source(path, name, split) for name in ("scenes", "qa"))
         self._rows = _rows(self._questions, scales, tasks)
         self._cache: OrderedDict[int, tuple[np.ndarray, float]] = OrderedDict()  # frames and fps of a row of scenes
@@ -81,7 +83,7 @@ class Samples:
                 self._cache.move_to_end(row)
                 return self._cache[row]
         record = self._clips[row]
-        frames = codec.decode_clip(record["mp4"])
+        frames = codec.decode_clip(record["mp4"])[: self._frames]
         frames.flags.writeable = False  # shared by every sample of this clip
         with self._lock:
             if row not in self._cache:

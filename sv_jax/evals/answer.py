@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from sv_jax.inputs.chat import Processor
 from sv_jax.inputs.packing import pack_prompts
 from sv_jax.models.spacevista.config import SCALES
 from sv_jax.models.spacevista.model import SpaceVista
+from sv_jax.rewards.answers import THRESHOLDS
 from sv_jax.sampling.choose import sampling
 from sv_jax.sampling.sampler import SamplerConfig, sample
 from sv_jax.tasks.qa import LETTERS, QA
@@ -33,19 +35,20 @@ class Answer:
 def answer(
     model: SpaceVista,
     processor: Processor,
-    samples: Sequence[dict],
+    samples: Iterable[dict],
     shape: ShapeConfig,
     max_new_tokens: int,
     *,
     profile: str = "ours",
     dtype: str = "float32",
-    tick: Callable[[int], None] = lambda n: None,
+    tick: Callable[[int], None] = lambda done: None,
 ) -> list[Answer]:
-    """Greedy answers to dataset samples, `shape.rows` prompts at a time (one a row of `shape.length` tokens); `tick(n)` after each batch."""
+    """Greedy answers to dataset samples, `shape.rows` prompts at a time, one a row of `shape.length` tokens. `tick(done)` is called after
+    each batch. UserError when a prompt does not fit."""
     cfg, out = SamplerConfig(max_new_tokens, dtype), []
     params = sampling(shape.rows, stop=processor.stop_ids, temperature=0.0)
-    for start in range(0, len(samples), shape.rows):
-        part = [samples[i] for i in range(start, min(start + shape.rows, len(samples)))]
+    samples = iter(samples)
+    while part := list(itertools.islice(samples, shape.rows)):  # a batch at a time: the clips of a whole split may not fit in memory
         prompts = [encode_sample(processor, s, target=False) for s in part]
         batch, _ = pack_prompts(prompts, shape.length, processor.cfg.vision, shape.buckets(processor.cfg.vision), rows=shape.rows)
         drawn = sample(model, batch, 1, params, cfg)
@@ -55,7 +58,7 @@ def answer(
             text = processor.decode(tokens[row, 0, : lengths[row, 0]])
             weights = None if router is None else dict(zip(model.cfg.experts.names, router[row].tolist(), strict=True))
             out.append(Answer(s["qa"], text, PROFILES[profile](text, s["qa"]), weights))
-        tick(len(part))
+        tick(len(out))
     return out
 
 
@@ -83,12 +86,13 @@ def best_constants(qas: Sequence[QA], profile: str = "ours") -> Table:
 
 
 def _guesses(cell: Sequence[QA]) -> list[str]:
-    """Letters for choices; for numbers, every distinct answer and a grid between them (a guess may beat all true answers)."""
+    """Letters for choices. For numbers the distinct answers and, as a guess may beat all of them, where each begins to be right by MRA:
+    of overlapping intervals, some lower end lies in the most (at it or just inside, as rounding has it). Of many answers, an even part."""
     if cell[0].answer_type != "number":
         return sorted({*LETTERS, *(qa.answer for qa in cell)})
-    values = np.array(sorted({float(qa.answer) for qa in cell}))
-    low, high = max(values.min(), 1e-9), max(values.max(), 1e-9)
-    return [f"{v:.6g}" for v in (*values, *np.geomspace(low, high, 40))]
+    values = sorted({float(qa.answer) for qa in cell})
+    values = values[:: 1 + len(values) // 100]
+    return [f"{v * part:.12g}" for v in values for part in (1.0, *THRESHOLDS, *THRESHOLDS * (1 + 1e-9))]
 
 
 def mean(table: Table) -> float:

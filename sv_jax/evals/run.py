@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sv_jax.data.batches import DataConfig, ShapeConfig
-from sv_jax.data.read import open_split
-from sv_jax.errors import UserError
+from sv_jax.data.batches import DataConfig, ShapeConfig, open_samples
+from sv_jax.errors import UserError, unknown
 from sv_jax.evals.answer import Answer, Table, answer, best_constants, by_task_and_scale, mean
 from sv_jax.evals.scoring import PROFILES
 from sv_jax.files import replacing, write_text
 from sv_jax.inputs.chat import Processor
 from sv_jax.models.spacevista.config import SCALES
-from sv_jax.train.metrics import progress
+from sv_jax.progress import progress
 from sv_jax.weights import find_folder, load_model
+from sv_jax.weights.load import as_dtype
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,10 @@ class EvalConfig:
 
     def __post_init__(self):
         if self.profile not in PROFILES:
-            raise UserError(f"profile {self.profile!r}: expected one of {', '.join(PROFILES)}")
+            raise unknown("profile", self.profile, PROFILES)
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"limit {self.limit}: expected at least 1, or none for all questions")
+        as_dtype(self.dtype)
 
 
 def evaluate(cfg: EvalConfig) -> str:
@@ -49,14 +52,14 @@ def evaluate(cfg: EvalConfig) -> str:
 
 
 def answer_split(cfg: EvalConfig, model, processor: Processor, title: str = "eval") -> list[Answer]:
-    """Answers to `cfg.data`, with a progress bar."""
-    split = open_split(cfg.data.path, cfg.data.split, scales=cfg.data.scales, tasks=cfg.data.tasks, cache_bytes=cfg.data.cache_mb << 20)
+    """Answers to `cfg.data`, with a progress bar. UserError when it holds no question."""
+    data, split = cfg.data, open_samples(cfg.data)
+    if not len(split):
+        raise UserError(f"data {data.path!r}, split {data.split!r}: no sample with scales {data.scales} and tasks {data.tasks}")
     n = len(split) if cfg.limit is None else min(cfg.limit, len(split))
-    samples = [split[i * len(split) // n] for i in range(n)]
+    samples = (split[i * len(split) // n] for i in range(n))
     with progress(title, n) as bar:
-        done = iter(range(cfg.shape.rows, n + 2 * cfg.shape.rows, cfg.shape.rows))
-        tick = lambda _: bar.advance(min(next(done), n))  # noqa: E731
-        return answer(model, processor, samples, cfg.shape, cfg.max_new_tokens, profile=cfg.profile, dtype=cfg.dtype, tick=tick)
+        return answer(model, processor, samples, cfg.shape, cfg.max_new_tokens, profile=cfg.profile, dtype=cfg.dtype, tick=bar.advance)
 
 
 def table(accuracy: Mapping[str, Table], constant: Table) -> str:

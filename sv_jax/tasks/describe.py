@@ -1,11 +1,14 @@
-"""The dense target that grounds a model before it is asked anything: one clause for each object of the first frame."""
+"""Dense targets that ground a model before it is asked anything: a clause for each object of the first frame, and a map of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from zlib import crc32
 
+import numpy as np
+
 from sv_jax.scenes.scene import Scene
-from sv_jax.tasks import refer
+from sv_jax.tasks import refer, units
 from sv_jax.tasks.qa import QA
 from sv_jax.tasks.view import View
 
@@ -28,3 +31,43 @@ def description(view: View) -> QA | None:
         id=f"{view.scene.id}-description", scene_id=view.scene.id, task="description", scale=view.scene.scale, question=question,
         answer=text, answer_type="text", semantic=", ".join(s.phrase for s in view.seen), scale_anchor=view.level,
     )  # fmt: skip
+
+
+ROWS, COLUMNS, CELLS = "abcd", "1234", 8  # of the map; how many cells of it a target names
+
+
+def frame_map(view: View) -> QA | None:
+    """What stands in some cells of a 4x4 grid over the first frame, and how far away: "a2 sky; b1 ground 92 cm; c3 red mug 41 cm."
+
+    A cell shows the object that fills most of it, if it is a quarter at least. Which cells are named depends on the scene alone.
+    """
+    if not view.seen:
+        return None
+    seed = crc32(view.scene.id.encode())
+    chosen = np.sort(np.random.default_rng(seed).choice(len(ROWS) * len(COLUMNS), CELLS, replace=False))
+    text = "; ".join(f"{ROWS[i // len(COLUMNS)]}{COLUMNS[i % len(COLUMNS)]} {_cell(view, *divmod(int(i), len(COLUMNS)))}" for i in chosen)
+    return QA(
+        id=f"{view.scene.id}-map", scene_id=view.scene.id, task="map", scale=view.scene.scale, question="Map the first frame.",
+        answer=f"{text}.", answer_type="text",
+    )  # fmt: skip
+
+
+def _cell(view: View, row: int, column: int) -> str:
+    height, width = view.scene.ids.shape[1:]
+    here = (
+        slice(row * height // len(ROWS), (row + 1) * height // len(ROWS)),
+        slice(column * width // len(COLUMNS), (column + 1) * width // len(COLUMNS)),
+    )
+    ids, depth = view.scene.ids[0][here], view.scene.depth[0][here]
+    pixels = np.bincount(ids.ravel(), minlength=len(view.scene.objects) + 1)
+    most = int(pixels[1:].argmax()) + 1
+    shown = most if 4 * pixels[most] >= ids.size else 0
+    distance = float(np.median(depth[ids == shown]))
+    if not np.isfinite(distance):
+        return "sky"
+    name = view.scene.objects[shown - 1].phrase if shown else "ground"
+    return f"{name} {units.with_unit(distance, units.DISTANCE[view.scene.scale])}"
+
+
+# Targets that are no questions, by name; a dataset takes them as tasks.
+DESCRIPTIONS: dict[str, Callable[[View], QA | None]] = {"description": description, "map": frame_map}

@@ -192,7 +192,7 @@ def test_scan_and_unrolled_and_stream_agree(model):
 
 
 def test_group_equals_repeated_rows_and_batch_does_not_matter(model):
-    """The same prompt id gives the same samples in another place of another batch, in a longer row, twice in one batch, in a smaller group."""
+    """The same prompt id gives the same samples elsewhere in another batch, in a longer row, twice in one batch, in a smaller group."""
     params = lambda ids: sampling(len(ids), stop=[STOP], temperature=1.0, top_k=20, seed=3, prompt_ids=ids)  # noqa: E731
     whole = sample(model, batch_of(MIXED), G, params([10, 11, 12, 13]), CFG)
     assert len({tuple(row) for row in np.asarray(whole.tokens).reshape(-1, 8)}) > 6

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import pytest
 
 from sv_jax.config import load_config
-from sv_jax.train.metrics import RunLogger, mean, progress, read_metrics
+from sv_jax.progress import mean, progress
+from sv_jax.train.metrics import RunLogger, read_metrics
 
 
 @dataclass(frozen=True)

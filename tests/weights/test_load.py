@@ -206,4 +206,4 @@ def test_loading_keeps_one_leaf_on_the_host_and_saving_one_layer(tmp_path, monke
     saving = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total > 15e6
-    assert loading < 0.75 * total and saving < 0.2 * total  # the largest leaf is a quarter of the whole, and is copied on its way
+    assert loading < 0.75 * total and saving < 0.3 * total  # the largest leaf is a quarter of the whole, and is copied on its way

@@ -1,0 +1,107 @@
+"""A tiny dataset and tiny model folders, and configs that give every test of training the same few shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from sv_jax.data.batches import DataConfig, ShapeConfig
+from sv_jax.data.build import BuildConfig, SplitConfig, build
+from sv_jax.data.read import open_split
+from sv_jax.inputs.tokenizer import train_tokenizer
+from sv_jax.models.dinov3.config import DINOv3Config
+from sv_jax.models.qwen2_5_vl.config import QwenConfig, TextConfig, VisionConfig
+from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig
+from sv_jax.models.spacevista.model import SpaceVista
+from sv_jax.train.grpo import GRPOConfig
+from sv_jax.train.sft import SFTConfig
+from sv_jax.train.state import OptimConfig
+from sv_jax.weights import init_model, load_model, random_dino, save_model
+
+VOCAB, WIDTH = 320, 32
+TEXT = TextConfig(
+    vocab_size=VOCAB, hidden_size=WIDTH, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    rope_theta=100.0, mrope_section=(1, 1, 2), tie_word_embeddings=True,
+)  # fmt: skip
+VISION = VisionConfig(
+    depth=2, hidden_size=32, intermediate_size=48, num_heads=4, tokens_per_second=2, window_size=56, out_hidden_size=WIDTH,
+    fullatt_block_indexes=(1,),
+)  # fmt: skip
+DINO = DINOv3Config(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
+FUSION = FusionConfig(merger_hidden_size=48, num_heads=4)
+EXPERTS = ExpertsConfig(num_experts=4, rank=4, alpha=8.0, router="layer", router_hidden_size=8)
+TASKS = ("counting", "depth", "position_comparison")
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """Folders of a session."""
+
+    data: str
+    qwen: str  # a plain Qwen2.5-VL, tied head
+    spacevista: str  # the same with DINOv3, fusion, four experts and the layer router; no weight is zero
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Tiny:
+    root = tmp_path_factory.mktemp("tiny")
+    splits = (SplitConfig("train", 2, 0),)
+    build(BuildConfig(str(root / "data"), splits, tasks=TASKS, questions=3, frames=2, size=(56, 56)))
+    save_qwen(root)
+    random_dino(DINO, root / "dino")
+    init_model(root / "qwen", root / "dino", FUSION, EXPERTS, root / "init")
+    model = load_model(root / "init")
+    fill_zeros(model)
+    save_model(model, root / "spacevista", source=root / "init")
+    return Tiny(*(str(root / name) for name in ("data", "qwen", "spacevista")))
+
+
+def save_qwen(root: Path) -> None:
+    """A random Qwen2.5-VL with a tokenizer of the dataset's words."""
+    from transformers import AutoTokenizer
+
+    samples = open_split(root / "data", "train")
+    qas = [samples.qa(i) for i in range(len(samples))]
+    words = root / "words"
+    train_tokenizer([text for qa in qas for text in (qa.user_text(), qa.target_text())], words, VOCAB)
+    ids = AutoTokenizer.from_pretrained(words).convert_tokens_to_ids
+    names = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end", "vision": "vision_pad"}
+    cfg = SpaceVistaConfig(QwenConfig(TEXT, VISION, **{f"{k}_token_id": ids(f"<|{v}|>") for k, v in names.items()}))
+    (words / "config.json").write_text("{}")
+    save_model(SpaceVista(cfg, nnx.Rngs(0)), root / "qwen", source=words)
+
+
+def fill_zeros(model, seed: int = 0) -> None:
+    """Random values where initialisation puts zeros: a branch that adds nothing cannot be tested."""
+    rng = np.random.default_rng(seed)
+    for _, leaf in nnx.to_flat_state(nnx.state(model)):
+        value = np.asarray(leaf[...])
+        if not value.any():
+            leaf[...] = jnp.asarray(0.1 * rng.standard_normal(value.shape), value.dtype)
+
+
+SHAPE = ShapeConfig(rows=8, length=256, patches=512, slice_patches=16)
+
+
+def sft_config(tiny: Tiny, run, **changes) -> SFTConfig:
+    """The fused model with experts, text and fusion trained, three steps."""
+    cfg = SFTConfig(
+        tiny.spacevista, str(run), DataConfig(tiny.data), ("text", "fusion"), 3, SHAPE, OptimConfig(learning_rate=1e-3), log_every=1
+    )
+    return dataclasses.replace(cfg, **changes)
+
+
+def grpo_config(tiny: Tiny, run, **changes) -> GRPOConfig:
+    cfg = GRPOConfig(tiny.spacevista, str(run), DataConfig(tiny.data), 2, ShapeConfig(8, 128, 512, 16), ("text", "experts", "router"), 4, 8)
+    return dataclasses.replace(cfg, **changes)
+
+
+def leaves(folder) -> dict[str, np.ndarray]:
+    """Parameters of a model folder by path."""
+    return {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(nnx.state(load_model(folder)))}
