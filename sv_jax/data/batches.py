@@ -36,7 +36,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ShapeConfig:
-    """The fixed shape of a batch: `rows` rows of `length` tokens, and at most `patches` vision patches, each slice at most `slice_patches`."""
+    """The fixed shape of a batch: `rows` rows of `length` tokens, at most `patches` vision patches, a slice at most `slice_patches`."""
 
     rows: int = 8
     length: int = 1024

@@ -55,7 +55,7 @@ def answer(
         tokens, lengths = np.asarray(drawn.tokens), np.asarray(drawn.lengths)
         router = None if drawn.router is None else np.asarray(drawn.router)[:, 0].mean(1)  # [B, E] over layers
         for row, s in enumerate(part):
-            text = processor.decode(tokens[row, 0, : lengths[row, 0]])
+            text = processor.decode(tokens[row, 0, : lengths[row, 0]].tolist())
             weights = None if router is None else dict(zip(model.cfg.experts.names, router[row].tolist(), strict=True))
             out.append(Answer(s["qa"], text, PROFILES[profile](text, s["qa"]), weights))
         tick(len(out))
@@ -91,7 +91,7 @@ def _guesses(cell: Sequence[QA]) -> list[str]:
     if cell[0].answer_type != "number":
         return sorted({*LETTERS, *(qa.answer for qa in cell)})
     values = sorted({float(qa.answer) for qa in cell})
-    values = values[:: 1 + len(values) // 100]
+    values = values[:: 1 + len(values) // 40]
     return [f"{v * part:.12g}" for v in values for part in (1.0, *THRESHOLDS, *THRESHOLDS * (1 + 1e-9))]
 
 

@@ -38,8 +38,7 @@ def test_the_mean_weighs_tasks_and_their_scales_equally():
     assert mean({"a": {"tiny": 1.0, "drone": 0.5, "all": 0.0}, "b": {"indoor": 0.25, "all": 0.9}}) == pytest.approx((0.75 + 0.25) / 2)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 150])
-@pytest.mark.parametrize("spread", [0.1, 1.0])
+@pytest.mark.parametrize(("count", "spread"), [(1, 1.0), (2, 0.1), (2, 1.0), (3, 0.5), (8, 0.1), (8, 1.0), (60, 0.5)])
 def test_no_number_on_a_dense_grid_beats_the_best_constant(count, spread):
     rng = np.random.default_rng(count)
     values = np.array([float(f"{v:.2g}") for v in 30 * np.exp(spread * rng.normal(size=count))])

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from sv_jax.models.spacevista.model import SpaceVista
 from sv_jax.train.grpo import GRPOConfig
 from sv_jax.train.sft import SFTConfig
 from sv_jax.train.state import OptimConfig
-from sv_jax.weights import init_model, load_model, random_dino, save_model
+from sv_jax.weights import load_model, save_model
+from sv_jax.weights.load import abstract_model
 
 VOCAB, WIDTH = 320, 32
 TEXT = TextConfig(
@@ -53,37 +55,36 @@ def tiny(tmp_path_factory) -> Tiny:
     root = tmp_path_factory.mktemp("tiny")
     splits = (SplitConfig("train", 2, 0),)
     build(BuildConfig(str(root / "data"), splits, tasks=TASKS, questions=3, frames=2, size=(56, 56)))
-    save_qwen(root)
-    random_dino(DINO, root / "dino")
-    init_model(root / "qwen", root / "dino", FUSION, EXPERTS, root / "init")
-    model = load_model(root / "init")
-    fill_zeros(model)
-    save_model(model, root / "spacevista", source=root / "init")
+    cfg = SpaceVistaConfig(make_tokenizer(root / "data", root / "words"))
+    save_model(random_model(cfg), root / "qwen", source=root / "words")
+    cfg = dataclasses.replace(cfg, dino=DINO, fusion=FUSION, experts=EXPERTS)
+    save_model(random_model(cfg), root / "spacevista", source=root / "words")
     return Tiny(*(str(root / name) for name in ("data", "qwen", "spacevista")))
 
 
-def save_qwen(root: Path) -> None:
-    """A random Qwen2.5-VL with a tokenizer of the dataset's words."""
+def make_tokenizer(data: Path, out: Path) -> QwenConfig:
+    """Train a tokenizer on a dataset's words; returns the config with its ids."""
     from transformers import AutoTokenizer
 
-    samples = open_split(root / "data", "train")
+    samples = open_split(data, "train")
     qas = [samples.qa(i) for i in range(len(samples))]
-    words = root / "words"
-    train_tokenizer([text for qa in qas for text in (qa.user_text(), qa.target_text())], words, VOCAB)
-    ids = AutoTokenizer.from_pretrained(words).convert_tokens_to_ids
+    train_tokenizer([text for qa in qas for text in (qa.user_text(), qa.target_text())], out, VOCAB)
+    (out / "config.json").write_text("{}")
+    ids = AutoTokenizer.from_pretrained(out).convert_tokens_to_ids
     names = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end", "vision": "vision_pad"}
-    cfg = SpaceVistaConfig(QwenConfig(TEXT, VISION, **{f"{k}_token_id": ids(f"<|{v}|>") for k, v in names.items()}))
-    (words / "config.json").write_text("{}")
-    save_model(SpaceVista(cfg, nnx.Rngs(0)), root / "qwen", source=words)
+    return QwenConfig(TEXT, VISION, **{f"{field}_token_id": ids(f"<|{token}|>") for field, token in names.items()})
 
 
-def fill_zeros(model, seed: int = 0) -> None:
-    """Random values where initialisation puts zeros: a branch that adds nothing cannot be tested."""
+def random_model(cfg: SpaceVistaConfig, seed: int = 0) -> SpaceVista:
+    """A model of which no weight is zero (a branch that adds nothing cannot be tested), drawn by numpy: nothing is compiled."""
     rng = np.random.default_rng(seed)
-    for _, leaf in nnx.to_flat_state(nnx.state(model)):
-        value = np.asarray(leaf[...])
-        if not value.any():
-            leaf[...] = jnp.asarray(0.1 * rng.standard_normal(value.shape), value.dtype)
+    graph, leaves = abstract_model(cfg)
+
+    def draw(path: str, shape: tuple[int, ...]) -> jax.Array:
+        width = shape[-2] ** -0.5 if path.endswith("kernel") else 0.1
+        return jnp.asarray(path.endswith("scale") + width * rng.standard_normal(shape), jnp.float32)
+
+    return nnx.merge(graph, nnx.from_flat_state([(tuple(p.split(".")), leaf.replace(draw(p, leaf.shape))) for p, leaf in leaves.items()]))
 
 
 SHAPE = ShapeConfig(rows=8, length=256, patches=512, slice_patches=16)
