@@ -155,7 +155,5 @@ def show(report: dict, stages: dict, constant: dict, compiles: str, folder: Path
     print(f"GRPO reward, first and last quarter: {reward['first']:.3f} -> {reward['last']:.3f}")
     print(compiles)
     print(f"exported model in transformers: max |difference of logits| {report['export_max_abs_diff']:.1e}")
-    print(
-        f"{report['seconds']:.0f} s, peak memory {report['peak_rss_bytes'] / 2**30:.1f} GiB; figures: {folder}/report.json, {folder}/accuracy.png"
-    )
-    print(f"the exported model: {folder}/export")
+    print(f"{report['seconds']:.0f} s, peak memory {report['peak_rss_bytes'] / 2**30:.1f} GiB")
+    print(f"figures: {folder}/report.json, {folder}/accuracy.png; the exported model: {folder}/export")

@@ -20,7 +20,7 @@ class Vision(NamedTuple):
     padding; a padding patch has hw 0, grid 1 and slot 0, and no token points to it."""
 
     patches: Array  # f32 [P, 3*2*14*14] Qwen's normalised pixels
-    dino_patches: Array | None  # f32 [2, P, 3*16*16] the two frames of each patch for DINOv3, features in channel, row, column order
+    dino_patches: Array | None  # f32 [2, P, 3*16*16] the two frames of each patch for DINOv3: channel, row, column
     hw: Array  # i32 [P, 2] row and column of the patch in its frame
     grid: Array  # i32 [P, 2] height and width of its frame, in patches
     windows: Array  # i32 [W, m] patches of each attention window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -82,32 +83,35 @@ def test_value_and_gradient_equal_trl(loss_type):
     assert tested == 26
 
 
+@functools.partial(jax.jit, static_argnames="cfg")
+def value_and_grad(cfg, logps, old, ref, adv, mask, rows=None, tokens=None):
+    return jax.value_and_grad(lambda x: grpo_loss(x, old, ref, adv, mask, cfg, rows=rows, tokens=tokens)[0])(logps)
+
+
+INPUTS = [jnp.asarray(ARRAYS[k]) for k in ("logps", "old_logps", "ref_logps", "advantages")]
+
+
 def test_gspo_is_grpo_at_sequence_level():
-    with jax.enable_x64(True):
-        a = arrays()
-        args = (a["logps"], a["old_logps"], a["ref_logps"], a["advantages"], MASK)
-        assert grpo_loss(*args, LossConfig("gspo"))[0] == grpo_loss(*args, LossConfig("grpo", "sequence"))[0]
-        assert grpo_loss(*args, LossConfig("gspo"))[0] != grpo_loss(*args, LossConfig("grpo"))[0]
+    gspo, sequence, token = (
+        value_and_grad(cfg, *INPUTS, MASK)[0] for cfg in map(LossConfig, ("gspo", "grpo", "grpo"), ("token", "sequence", "token"))
+    )
+    assert gspo == sequence != token
 
 
-def test_garbage_outside_the_mask_changes_nothing():
-    clean = {k: jnp.asarray(ARRAYS[k]) for k in ("logps", "old_logps", "ref_logps")}
-    dirty = {k: jnp.where(MASK, v, fill) for (k, v), fill in zip(clean.items(), (jnp.inf, jnp.nan, 1e30), strict=True)}
-    adv = jnp.asarray(ARRAYS["advantages"])
-    for name in ("grpo", "gspo", "cispo"):
-        f = jax.value_and_grad(lambda logps, x, cfg: grpo_loss(logps, x["old_logps"], x["ref_logps"], adv, MASK, cfg)[0])
-        (v1, g1), (v2, g2) = f(clean["logps"], clean, LossConfig(name)), f(dirty["logps"], dirty, LossConfig(name))
-        assert v1 == v2
-        np.testing.assert_array_equal(g1, g2)
+@pytest.mark.parametrize("loss", ["grpo", "gspo", "cispo"])
+def test_garbage_outside_the_mask_changes_nothing(loss):
+    dirty = [jnp.where(MASK, x, fill) for x, fill in zip(INPUTS[:3], (jnp.inf, jnp.nan, 1e30), strict=True)]
+    (v1, g1), (v2, g2) = value_and_grad(LossConfig(loss), *INPUTS, MASK), value_and_grad(LossConfig(loss), *dirty, INPUTS[3], MASK)
+    assert v1 == v2
+    np.testing.assert_array_equal(g1, g2)
 
 
 @pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "dapo", "gspo", "cispo"])
 def test_micro_batches_add_up_to_the_step(loss):
-    cfg, a = LossConfig(loss), {k: jnp.asarray(ARRAYS[k]) for k in ("logps", "old_logps", "ref_logps", "advantages")}
-    half = lambda s: [a[k][s] for k in ("logps", "old_logps", "ref_logps", "advantages")] + [MASK[s]]  # noqa: E731
-    whole = grpo_loss(*half(slice(None)), cfg)[0]
-    parts = [grpo_loss(*half(s), cfg, rows=len(MASK), tokens=MASK.sum())[0] for s in (slice(0, 3), slice(3, None))]
-    assert sum(parts) == pytest.approx(float(whole), rel=1e-5)
+    whole = value_and_grad(LossConfig(loss), *INPUTS, MASK)[0]
+    halves = [[x[s] for x in (*INPUTS, MASK)] for s in (slice(0, 4), slice(4, None))]
+    parts = [value_and_grad(LossConfig(loss), *half, len(MASK), MASK.sum())[0] for half in halves]
+    assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-5)
 
 
 def test_advantages_equal_trl():

@@ -2,7 +2,8 @@
 
 P patches, d tower width, S = P/4 merged tokens, D model width, W windows of m patches, Z temporal slices of at most M patches.
 Patches stay in the processor's order throughout; a layer gathers them into its blocks and back, which makes window attention a batch of
-small blocks and full attention a batch of slices. Oracle: huggingface/transformers:src/transformers/models/qwen2_5_vl/modeling_qwen2_5_vl.py
+small blocks and full attention a batch of slices.
+Oracle: huggingface/transformers:src/transformers/models/qwen2_5_vl/modeling_qwen2_5_vl.py
 """
 
 from __future__ import annotations

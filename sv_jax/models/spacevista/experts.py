@@ -18,7 +18,7 @@ def expert_lora(
     gate: Float[Array, "*lead E"],
     scaling: float,
 ) -> Float[Array, "*lead F"]:
-    """`sum_e gate_e · scaling · B_e A_e x`. The gate acts on the [E, R] axes between the products; nothing of size [E, F] is made per token."""
+    """`sum_e gate_e · scaling · B_e A_e x`. The gate acts on the [E, R] axes between the products: no [E, F] per token is made."""
     d, e, r = a.shape
     z = jnp.dot(x, a.reshape(d, e * r).astype(x.dtype), preferred_element_type=jnp.float32)
     z = z.reshape(*x.shape[:-1], e, r) * (scaling * gate.astype(jnp.float32))[..., None]
