@@ -31,7 +31,7 @@ class Vision(NamedTuple):
 
 class Batch(NamedTuple):
     """Packed token rows. A token sees the earlier tokens of its own segment that are on branch 0 or on its own branch:
-    packing is one segment per sample; a prompt shared by a group is one segment with the prompt on branch 0 and completion g on branch g."""
+    packing is one segment per sample; a prompt shared by a group is one segment, the prompt on branch 0 and completion g on branch g."""
 
     tokens: Array  # i32 [B, T]
     positions: Array  # i32 [3, B, T] M-RoPE positions (time, height, width)
