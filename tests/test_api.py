@@ -15,6 +15,7 @@ from sv_jax.errors import UserError
 from sv_jax.inputs.chat import Processor, encode
 from sv_jax.models.spacevista.config import SCALES
 from sv_jax.models.spacevista.model import with_router
+from sv_jax.sampling.sampler import Samples
 from sv_jax.weights.safetensors_io import open_folder
 
 NEW = 12
@@ -119,14 +120,16 @@ def test_a_character_is_streamed_whole_and_a_half_one_at_the_end(ours, cut):
     tokens = ours.processor.tokenizer.encode(cut)[:-1]
     assert len(tokens) >= 2
 
+    samples = Samples(*[None] * 5)
+
     def steps():
         for token in tokens:
             yield np.array([[token]], np.int32), np.array([[True]])
         yield np.zeros((1, 1), np.int32), np.array([[False]])  # a step after the end is no token
-        return "samples"
+        return samples
 
     pieces = []
-    assert ours._follow(steps(), pieces.append) == (tokens, "samples")
+    assert ours._follow(steps(), pieces.append) == (tokens, samples)
     assert "".join(pieces) == ours.processor.decode(tokens)
     assert pieces == (["\ufffd"] if len(cut) == 1 else ["a", "\N{EURO SIGN}"])
 

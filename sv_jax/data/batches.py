@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from sv_jax.data.read import Samples, open_split
 from sv_jax.errors import UserError
 from sv_jax.inputs.chat import Processor, encode
-from sv_jax.inputs.layout import VisionBuckets
+from sv_jax.inputs.layout import Grid, VisionBuckets
 from sv_jax.inputs.packing import Sample, pack
 from sv_jax.models.batch import Batch
 from sv_jax.models.qwen2_5_vl.config import VisionConfig
@@ -48,6 +48,12 @@ class ShapeConfig:
         window = (cfg.window_size // cfg.patch_size) ** 2
         windows = self.patches // min(window, self.slice_patches) * 2
         return VisionBuckets((self.patches,), (windows,), (max(self.patches // self.slice_patches, 1),), (self.slice_patches,))
+
+
+def vision_size(grids: Sequence[Grid], cfg: VisionConfig) -> np.ndarray:
+    """How many patches, temporal slices and attention windows pictures with these (t, h, w) patch grids have: i64 [3]."""
+    side = cfg.window_size // cfg.patch_size
+    return sum((t * np.array([h * w, 1, -(-h // side) * -(-w // side)]) for t, h, w in grids), np.zeros(3, int))
 
 
 def messages_of(sample: dict) -> list[dict]:
@@ -115,23 +121,24 @@ class BatchStream:
     def _make(self) -> tuple[Batch, int]:
         shape, cfg = self._shape, self._processor.cfg.vision
         chosen: list[Sample] = []
+        buckets = shape.buckets(cfg)
         room = np.full(shape.rows, shape.length)
-        patches = 0
+        left = np.array([buckets.patches[0], buckets.slices[0], buckets.windows[0]])
         while True:
             sample = encode_sample(self._processor, self._order[self._next])
-            n, p = len(sample.tokens), sum(int(np.prod(g)) for g in sample.grids)
+            n, size = len(sample.tokens), vision_size(sample.grids, cfg)
             row = np.argmax(room >= n)  # first fit, as `pack` places them
-            if room[row] < n or patches + p > shape.patches:
+            if room[row] < n or (size > left).any():
                 break
             room[row] -= n
-            patches += p
+            left -= size
             chosen.append(sample)
             self._next += 1
         if not chosen:
-            raise UserError(
-                f"data: a sample of {n} tokens and {p} patches does not fit rows of {shape.length} tokens and {shape.patches} patches"
-            )
-        return pack(chosen, shape.rows, shape.length, cfg, shape.buckets(cfg)), self._next
+            names = ("tokens", "patches", "slices (shape.patches / shape.slice_patches of them)", "windows")
+            parts = [f"{a} of {b} {name}" for a, b, name in zip((n, *size), (shape.length, *left), names, strict=True) if a > b]
+            raise UserError(f"data: a sample does not fit a batch of this shape: it has {', '.join(parts)}")
+        return pack(chosen, shape.rows, shape.length, cfg, buckets), self._next
 
 
 class PromptStream:

@@ -24,6 +24,7 @@ import numpy as np
 from sv_jax.data import codec, sets
 from sv_jax.errors import UserError, unknown
 from sv_jax.scenes import generate_many
+from sv_jax.scenes.layout import OBJECTS
 from sv_jax.scenes.scene import SCALES, Scene
 from sv_jax.tasks import QA, TASKS, ask
 from sv_jax.tasks.describe import DESCRIPTIONS
@@ -50,6 +51,7 @@ class BuildConfig:
     scales: tuple[str, ...] = SCALES
     tasks: tuple[str, ...] = tuple(TASKS)  # "description" and "map" add one of each per scene
     questions: int = 6  # at most, per scene, descriptions and maps not counted
+    objects: tuple[int, int] = OBJECTS  # least and most of a scene
     frames: int = 4
     size: tuple[int, int] = (112, 112)  # height, width in pixels
     seed: int = 0  # of the choice of questions; scenes depend on their own seeds alone
@@ -62,6 +64,8 @@ class BuildConfig:
             raise UserError(f"splits: found {self.splits}, expected at least one split, each with at least 1 scene")
         if len({split.name for split in self.splits}) < len(self.splits):
             raise UserError(f"splits: found {[split.name for split in self.splits]}, expected different names")
+        if not 1 <= self.objects[0] <= self.objects[1] <= OBJECTS[1]:
+            raise UserError(f"objects {self.objects}: expected the least and the most of a scene, from 1 to {OBJECTS[1]}")
         for scale in self.scales:
             if scale not in SCALES:
                 raise unknown("scale", scale, SCALES)
@@ -147,7 +151,7 @@ def _records(cfg: BuildConfig, split: SplitConfig) -> Iterator[tuple[Scene, byte
 
     Threads encode and ask while the next scenes are rendered; the order is that of the seeds."""
     specs = [(scale, split.first_seed + i) for scale in cfg.scales for i in range(split.scenes)]
-    scenes = generate_many(specs, frames=cfg.frames, size=cfg.size)
+    scenes = generate_many(specs, frames=cfg.frames, size=cfg.size, objects=cfg.objects)
     pending: deque = deque()
     with ThreadPoolExecutor() as pool:
         for scene, (_, seed) in zip(scenes, specs, strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 
 from sv_jax.errors import UserError, unknown
 from sv_jax.scenes import camera, raycast
-from sv_jax.scenes.layout import Layout, draw
+from sv_jax.scenes.layout import OBJECTS, Layout, draw
 from sv_jax.scenes.scene import SCALES, Scene
 from sv_jax.scenes.worlds import WORLDS
 
@@ -27,24 +27,29 @@ def generate(scale: str, seed: int, *, frames: int = 4, size: tuple[int, int] = 
 
 
 def generate_many(
-    specs: Iterable[tuple[str, int]], *, frames: int = 4, size: tuple[int, int] = (112, 112), batch: int = 16
+    specs: Iterable[tuple[str, int]],
+    *,
+    frames: int = 4,
+    size: tuple[int, int] = (112, 112),
+    objects: tuple[int, int] = OBJECTS,
+    batch: int = 16,
 ) -> Iterator[Scene]:
-    """The scenes of (scale, seed) pairs, in order, rendered `batch` at a time by one compiled program."""
+    """The scenes of (scale, seed) pairs, in order, rendered `batch` at a time by one compiled program. `objects` (least, most) of each."""
     if frames < 1 or min(size) < 16:
         raise UserError(f"frames, size: found {frames} frames of {size[0]}x{size[1]}, expected at least 1 frame of 16x16")
     left = iter(specs)
     while chunk := list(islice(left, batch)):
-        yield from _chunk(chunk, frames, size, batch)
+        yield from _chunk(chunk, frames, size, objects, batch)
 
 
-def _chunk(specs: list[tuple[str, int]], frames: int, size: tuple[int, int], batch: int) -> list[Scene]:
+def _chunk(specs: list[tuple[str, int]], frames: int, size: tuple[int, int], objects: tuple[int, int], batch: int) -> list[Scene]:
     """Scenes of at most `batch` specs. A scene that is not clear is drawn again from its own seed and rendered in the next round."""
     done: dict[int, Scene] = {}
     for attempt in range(ATTEMPTS):
         pending = [i for i in range(len(specs)) if i not in done]
         if not pending:
             return [done[i] for i in range(len(specs))]
-        layouts = [draw(specs[i][0], rng_of(*specs[i], attempt), frames, size) for i in pending]
+        layouts = [draw(specs[i][0], rng_of(*specs[i], attempt), frames, size, objects) for i in pending]
         images = render([specs[i][0] for i in pending], layouts, size, batch)
         for row, (i, layout) in enumerate(zip(pending, layouts, strict=True)):
             rgb, depth, ids, alone = (np.array(a[row]) for a in (images.rgb, images.depth, images.ids, images.alone))

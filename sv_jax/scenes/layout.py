@@ -10,6 +10,7 @@ from sv_jax.scenes import camera
 from sv_jax.scenes.scene import SCALES, Object
 from sv_jax.scenes.worlds import COLOURS, WORLDS, World, build
 
+OBJECTS = (2, 5)  # least and most objects of a scene
 REPEATED = 0.45  # share of scenes with several objects of one class
 LONGEST = (0.34, 1.05)  # range of a class's usual longest side, in scene radii
 GAP = 0.04  # scene radii between the circles around two objects, at least
@@ -30,17 +31,18 @@ class Layout:
     origin: np.ndarray  # f64 [2], where a corner of the ground's squares lies, metres
 
 
-def draw(scale: str, rng: np.random.Generator, frames: int, size: tuple[int, int]) -> Layout:
-    """A layout of 2 to 5 objects at `scale` for clips of `frames` frames of (H, W); all objects inside every frame."""
+def draw(scale: str, rng: np.random.Generator, frames: int, size: tuple[int, int], objects: tuple[int, int] = OBJECTS) -> Layout:
+    """A layout with between `objects` (least, most) objects at `scale` for clips of `frames` frames of (H, W); all objects inside every frame."""
     world = WORLDS[scale]
-    same = int(rng.integers(2, 5)) if rng.uniform() < REPEATED else 1  # drawn once: what is hard to place must not become rare
-    total = int(rng.integers(max(2, same), 6))
+    least, most = objects
+    same = min(int(rng.integers(2, 5)) if rng.uniform() < REPEATED else 1, most)  # drawn once: what is hard to place must not become rare
+    total = int(rng.integers(max(least, same), most + 1))
     main = str(rng.choice(list(world.models)))
     for _ in range(LIMIT):
-        objects = _objects(world, main, same, total, rng)
-        if objects is None:
+        placed = _objects(world, main, same, total, rng)
+        if placed is None:
             continue
-        corners = [_corners(thing) for thing in objects]
+        corners = [_corners(thing) for thing in placed]
         poses = camera.path(np.concatenate(corners), frames, size, ELEVATION[scale], rng)
         if _clear(camera.project(np.stack(corners), camera.intrinsics(size), poses[:1])[0], size):
             break
@@ -48,7 +50,7 @@ def draw(scale: str, rng: np.random.Generator, frames: int, size: tuple[int, int
         raise RuntimeError(f"no clear {scale} scene of {same} {main} and {total - same} other objects in {LIMIT} draws")
     azimuth, rise = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(35, 70))
     sun = np.array([np.cos(rise) * np.cos(azimuth), np.cos(rise) * np.sin(azimuth), np.sin(rise)])
-    return Layout(objects, poses, sun, rng.uniform(0.85, 1.1) * rng.uniform(0.96, 1.04, 3), rng.uniform(0, 2 * world.pitch, 2))
+    return Layout(placed, poses, sun, rng.uniform(0.85, 1.1) * rng.uniform(0.96, 1.04, 3), rng.uniform(0, 2 * world.pitch, 2))
 
 
 def _objects(world: World, main: str, same: int, total: int, rng: np.random.Generator) -> tuple[Object, ...] | None:

@@ -6,7 +6,6 @@ completions (`sv_jax.inputs.packing.pack_groups`): prompt and pictures are encod
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from sv_jax.data.batches import DataConfig, PromptStream, ShapeConfig
 from sv_jax.errors import UserError, unknown
 from sv_jax.inputs.chat import Processor
 from sv_jax.inputs.packing import GroupBatch, Sample, pack_groups, pack_prompts
-from sv_jax.mesh import batch_shardings, leaf_shardings, make_mesh, place, replicated
+from sv_jax.mesh import batch_shardings, leaf_shardings, make_mesh, param_shardings, place, replicated
 from sv_jax.models.spacevista.model import forward
 from sv_jax.rewards.rewards import RewardConfig, score
 from sv_jax.sampling.choose import sampling
@@ -31,7 +30,7 @@ from sv_jax.train.grpo_loss import LossConfig, advantages, grpo_loss
 from sv_jax.train.loss import token_logps
 from sv_jax.train.metrics import RunLogger
 from sv_jax.train.sft import DTYPES
-from sv_jax.train.state import OptimConfig, TrainState, init_state, make_optimizer, partition, schedule
+from sv_jax.train.state import OptimConfig, TrainState, check_parts, init_state, make_optimizer, partition, schedule
 from sv_jax.weights import find_folder, load_model, save_model
 
 
@@ -62,9 +61,10 @@ class GRPOConfig:
     keep: int = 2
 
     def __post_init__(self):
-        for name, least in (("steps", 1), ("group", 2)):
+        for name, least in {"steps": 1, "group": 2, "max_new_tokens": 1, "log_every": 1, "save_every": 1, "keep": 1}.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name} {getattr(self, name)}: expected at least {least}")
+        check_parts(self.parts)
         if self.temperature <= 0:
             raise UserError(f"temperature {self.temperature}: expected a positive number, completions of a group must differ")
         if self.dtype not in DTYPES:
@@ -80,7 +80,6 @@ def completion_logps(model, batch: GroupBatch, temperature: float, dtype: str, r
     return logps.reshape(b * g, r), entropy.reshape(b * g, r)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def update_step(graphdef, tx: optax.GradientTransformation, cfg: GRPOConfig, state: TrainState, reference, frozen, batch, advantage, old):
     """One update on fresh rollouts -> (state, metrics []). `old` f32 [B*G, R] are the sampler's log-probabilities, only compared here:
     with one update per rollout the policy's own, gradient stopped, are the old ones. `reference` are the trainable arrays of step 0."""
@@ -148,19 +147,19 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
 def train(cfg: GRPOConfig, *, resume: bool = False) -> Path:
     """Run GRPO; returns the folder of the trained model. `resume` continues exactly from the newest checkpoint of `cfg.run`."""
     run, source, mesh = Path(cfg.run), find_folder(cfg.model), make_mesh(cfg.mesh)
+    checkpoints = Checkpoints(run / "checkpoints", cfg, keep=cfg.keep, frozen=folder_id(source))
+    if checkpoints.steps and not resume:
+        raise UserError(f"run {cfg.run!r}: holds checkpoints already; continue it with --resume, or name another run")
+
     processor = Processor.from_folder(source)
     graphdef, trainable, frozen = partition(load_model(source, shardings=leaf_shardings(mesh)), cfg.parts)
     tx, rate = make_optimizer(cfg.optim, cfg.steps), schedule(cfg.optim, cfg.steps)
     reference = jax.tree.map(jnp.copy, trainable) if cfg.loss.beta else None
-    state = init_state(tx, trainable, mesh)
-
-    checkpoints = Checkpoints(run / "checkpoints", cfg, keep=cfg.keep, frozen=folder_id(source))
-    start, position = 0, 0
+    state, start, position = init_state(tx, trainable, mesh), 0, 0
     if resume:
         state, record = checkpoints.restore(state)
         start, position = int(state.step), record["data"]
-    elif checkpoints.steps:
-        raise UserError(f"run {cfg.run!r}: holds checkpoints already; continue it with --resume, or name another run")
+    update = jax.jit(update_step, static_argnums=(0, 1, 2), donate_argnums=3, out_shardings=(param_shardings(state, mesh), None))
     stream = PromptStream(cfg.data, cfg.shape.rows, processor, cfg.seed, state=position)
 
     with checkpoints, RunLogger(run, cfg, start) as log, log.progress("grpo", cfg.steps, start) as bar:
@@ -169,12 +168,13 @@ def train(cfg: GRPOConfig, *, resume: bool = False) -> Path:
             rollout = roll_out(nnx.merge(graphdef, state.trainable, frozen), processor, samples, prompts, step, cfg, mesh)
             batch = group_batch(rollout, processor, cfg)
             inputs = (batch, np.float32(advantages(rollout.rewards["total"], cfg.scale_rewards)), _rows(rollout.logps))
-            state, metrics = update_step(graphdef, tx, cfg, state, reference, frozen, *_place(inputs, mesh))
+            state, metrics = update(graphdef, tx, cfg, state, reference, frozen, *_place(inputs, mesh))
             tokens = int((batch.batch.segments > 0).sum())
             bar.advance(step, metrics | rollout_metrics(rollout) | {"num_tokens": tokens})
-            if step % cfg.log_every == 0 or step == cfg.steps:
+            saving = step % cfg.save_every == 0 or step == cfg.steps
+            if saving or step % cfg.log_every == 0:
                 log.write(step, bar.window() | {"learning_rate": rate(step - 1)})
-            if step % cfg.save_every == 0 or step == cfg.steps:
+            if saving:
                 checkpoints.save(step, state, {"data": position})
     save_model(nnx.merge(graphdef, state.trainable, frozen), run / "model", source=source)
     return run / "model"

@@ -5,7 +5,7 @@ Read `train` from top to bottom: model, state, resume, loop, save.
 
 from __future__ import annotations
 
-import functools
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from flax import nnx
 from sv_jax.data.batches import BatchStream, DataConfig, ShapeConfig
 from sv_jax.errors import UserError, unknown
 from sv_jax.inputs.chat import Processor
-from sv_jax.mesh import batch_shardings, leaf_shardings, make_mesh, place
+from sv_jax.mesh import batch_shardings, leaf_shardings, make_mesh, param_shardings, place
 from sv_jax.models.spacevista.config import ROUTERS
 from sv_jax.models.spacevista.model import forward, with_router
 from sv_jax.train.checkpoint import Checkpoints, folder_id
 from sv_jax.train.loss import sft_loss
 from sv_jax.train.metrics import RunLogger
-from sv_jax.train.state import OptimConfig, TrainState, init_state, make_optimizer, partition, schedule
+from sv_jax.train.state import OptimConfig, TrainState, check_parts, init_state, make_optimizer, partition, schedule
 from sv_jax.weights import find_folder, load_model, save_model
 
 DTYPES = ("float32", "bfloat16")
@@ -50,15 +50,16 @@ class SFTConfig:
     keep: int = 2  # checkpoints
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise UserError(f"steps {self.steps}: expected at least 1")
+        for name in ("steps", "log_every", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} {getattr(self, name)}: expected at least 1")
+        check_parts(self.parts)
         if self.router is not None and self.router not in ROUTERS:
             raise unknown("router", self.router, ROUTERS)
         if self.dtype not in DTYPES:
             raise unknown("dtype", self.dtype, DTYPES)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
 def train_step(graphdef, tx: optax.GradientTransformation, dtype: str, remat: bool, state: TrainState, frozen, batch):
     """One AdamW step -> (state, metrics []). Gradients with respect to the trainable arrays only."""
 
@@ -76,34 +77,35 @@ def train_step(graphdef, tx: optax.GradientTransformation, dtype: str, remat: bo
 def train(cfg: SFTConfig, *, resume: bool = False) -> Path:
     """Run the stage; returns the folder of the trained model. `resume` continues exactly from the newest checkpoint of `cfg.run`."""
     run, source, mesh = Path(cfg.run), find_folder(cfg.model), make_mesh(cfg.mesh)
+    checkpoints = Checkpoints(run / "checkpoints", cfg, keep=cfg.keep, frozen=folder_id(source))
+    if checkpoints.steps and not resume:
+        raise UserError(f"run {cfg.run!r}: holds checkpoints already; continue it with --resume, or name another run")
+
     processor = Processor.from_folder(source)
     model = load_model(source, shardings=leaf_shardings(mesh))
     own = model.cfg
     graphdef, trainable, frozen = partition(with_router(model, cfg.router), cfg.parts)
     del model  # its arrays live on in `trainable` and `frozen`
     tx, rate = make_optimizer(cfg.optim, cfg.steps), schedule(cfg.optim, cfg.steps)
-    state = init_state(tx, trainable, mesh)
-
-    checkpoints = Checkpoints(run / "checkpoints", cfg, keep=cfg.keep, frozen=folder_id(source))
-    start, position = 0, 0
+    state, start, position = init_state(tx, trainable, mesh), 0, 0
     if resume:
         state, record = checkpoints.restore(state)
         start, position = int(state.step), record["data"]
-    elif checkpoints.steps:
-        raise UserError(f"run {cfg.run!r}: holds checkpoints already; continue it with --resume, or name another run")
+    shardings = param_shardings(state, mesh)  # left to XLA, arrays would move and the second step compile again
+    step_fn = jax.jit(train_step, static_argnums=(0, 1, 2, 3), donate_argnums=4, out_shardings=(shardings, None))
     stream = BatchStream(cfg.data, cfg.shape, processor, cfg.seed, state=position)
 
-    with checkpoints, RunLogger(run, cfg, start) as log, log.progress("sft", cfg.steps, start) as bar:
+    with checkpoints, contextlib.closing(stream), RunLogger(run, cfg, start) as log, log.progress("sft", cfg.steps, start) as bar:
         for step in range(start + 1, cfg.steps + 1):
             batch, position = next(stream)
             tokens = int((batch.segments > 0).sum())
-            state, metrics = train_step(graphdef, tx, cfg.dtype, cfg.remat, state, frozen, place(batch, batch_shardings(batch, mesh)))
+            state, metrics = step_fn(graphdef, tx, cfg.dtype, cfg.remat, state, frozen, place(batch, batch_shardings(batch, mesh)))
             bar.advance(step, metrics | {"num_tokens": tokens})
-            if step % cfg.log_every == 0 or step == cfg.steps:
+            saving = step % cfg.save_every == 0 or step == cfg.steps
+            if saving or step % cfg.log_every == 0:  # every checkpoint has its line: a resumed run counts on from there
                 log.write(step, bar.window() | {"learning_rate": rate(step - 1)})
-            if step % cfg.save_every == 0 or step == cfg.steps:
+            if saving:
                 checkpoints.save(step, state, {"data": position})
-    stream.close()
     trained = nnx.merge(graphdef, state.trainable, frozen)
     trained.cfg = own
     save_model(trained, run / "model", source=source)

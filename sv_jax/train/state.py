@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
 from sv_jax.errors import UserError, unknown
-from sv_jax.mesh import param_shardings
+from sv_jax.mesh import param_shardings, place, replicated
 
 # Which parameters a part of the model names, by path (see sv_jax/mesh.py for the whole list).
 PARTS = {
@@ -61,7 +62,7 @@ def schedule(cfg: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(cfg: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Norm clipping and AdamW; matrices decay, norms and biases (rank < 2 per layer) do not."""
+    """Norm clipping and AdamW; kernels and LoRA arrays decay; norms, biases, embeddings and special tokens do not."""
 
     def decay(params):
         return jax.tree.map_with_path(lambda path, _: bool(re.search("kernel|lora", jax.tree_util.keystr(path))), params)
@@ -72,18 +73,24 @@ def make_optimizer(cfg: OptimConfig, steps: int) -> optax.GradientTransformation
     )
 
 
-def partition(model: nnx.Module, parts: tuple[str, ...]):
-    """Split a model into (graphdef, trainable, frozen): `parts` are names of PARTS. Trainable arrays become f32: in bf16 small updates
-    would be rounded away."""
+def check_parts(parts: tuple[str, ...]) -> None:
+    """Raise UserError unless `parts` are names of PARTS, at least one."""
+    if not parts:
+        raise UserError(f"parts: none given; expected some of {', '.join(PARTS)}")
     for part in parts:
         if part not in PARTS:
-            raise unknown("train.parts", part, PARTS)
-    pattern = re.compile("|".join(PARTS[p] for p in parts) or r"(?!)")
+            raise unknown("parts", part, PARTS)
+
+
+def partition(model: nnx.Module, parts: tuple[str, ...]):
+    """Split a model into (graphdef, trainable, frozen): `parts` are names of PARTS. Trainable arrays become f32: in bf16 small updates
+    would be rounded away. UserError for a part that the model does not have."""
+    pattern = re.compile("|".join(PARTS[p] for p in parts))
     graphdef, trainable, frozen = nnx.split(model, lambda path, _: bool(pattern.fullmatch(".".join(map(str, path)))), ...)
     names = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(trainable)]
     for part in parts:
         if not any(re.fullmatch(PARTS[part], name) for name in names):
-            raise UserError(f"train.parts: the model has no parameters of {part!r}")
+            raise UserError(f"parts: the model has no parameters of {part!r}")
     return graphdef, jax.tree.map(lambda x: x.astype(jnp.float32), trainable), frozen
 
 
@@ -91,4 +98,4 @@ def init_state(tx: optax.GradientTransformation, trainable, mesh) -> TrainState:
     """Step 0. The moments are made where their weights lie (left to itself, jit would put all of them on every device)."""
     abstract = jax.eval_shape(tx.init, trainable)
     opt_state = jax.jit(tx.init, out_shardings=param_shardings(abstract, mesh))(trainable)
-    return TrainState(jnp.zeros((), jnp.int32), trainable, opt_state)
+    return TrainState(place(np.int32(0), replicated(mesh)), trainable, opt_state)

@@ -87,22 +87,36 @@ def random_model(cfg: SpaceVistaConfig, seed: int = 0) -> SpaceVista:
     return nnx.merge(graph, nnx.from_flat_state([(tuple(p.split(".")), leaf.replace(draw(p, leaf.shape))) for p, leaf in leaves.items()]))
 
 
-SHAPE = ShapeConfig(rows=8, length=256, patches=512, slice_patches=16)
-
-
 def sft_config(tiny: Tiny, run, **changes) -> SFTConfig:
-    """The fused model with experts, text and fusion trained, three steps."""
+    """The fused model with experts; text and fusion are trained."""
+    shape, optim = ShapeConfig(rows=8, length=256, patches=512, slice_patches=16), OptimConfig(learning_rate=3e-3, weight_decay=0.01)
     cfg = SFTConfig(
-        tiny.spacevista, str(run), DataConfig(tiny.data), ("text", "fusion"), 3, SHAPE, OptimConfig(learning_rate=1e-3), log_every=1
+        tiny.spacevista,
+        str(run),
+        DataConfig(tiny.data),
+        parts=("text", "fusion"),
+        steps=6,
+        shape=shape,
+        optim=optim,
+        log_every=1,
+        save_every=2,
     )
     return dataclasses.replace(cfg, **changes)
 
 
 def grpo_config(tiny: Tiny, run, **changes) -> GRPOConfig:
-    cfg = GRPOConfig(tiny.spacevista, str(run), DataConfig(tiny.data), 2, ShapeConfig(8, 128, 512, 16), ("text", "experts", "router"), 4, 8)
+    """The fused model, eight prompts with four completions of eight tokens."""
+    cfg = GRPOConfig(
+        tiny.spacevista, str(run), DataConfig(tiny.data), steps=8, shape=ShapeConfig(rows=8, length=128, patches=256, slice_patches=16),
+        parts=("text", "experts", "router"), group=4, max_new_tokens=8, optim=OptimConfig(learning_rate=1e-2), save_every=4,
+    )  # fmt: skip
     return dataclasses.replace(cfg, **changes)
 
 
-def leaves(folder) -> dict[str, np.ndarray]:
-    """Parameters of a model folder by path."""
-    return {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(nnx.state(load_model(folder)))}
+def leaves_of(folder) -> dict[str, np.ndarray]:
+    """The parameters of a model folder by path."""
+    return jax.device_get(by_path(nnx.state(load_model(folder))))
+
+
+def by_path(state: nnx.State) -> dict[str, jax.Array]:
+    return {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
