@@ -90,7 +90,7 @@ def test_the_package_offers_load_and_nothing_else():
 def test_logits_of_a_real_film_equal_transformers(ours, theirs, messages):
     got = ours.logits(messages)
     assert got.dtype == np.float32 and got.shape == (len(encode(ours.processor, messages).tokens), 300)
-    assert np.abs(got).max() > 3
+    assert np.abs(got).max() > 2
     np.testing.assert_allclose(got, torch_logits(theirs, ours, messages), atol=1e-4)
 
 

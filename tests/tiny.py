@@ -30,8 +30,10 @@ def save_tiny(folder: Path) -> Path:
     train_tokenizer(TEXTS, words, VOCAB)
     settings = json.loads((words / "preprocessor_config.json").read_text())
     (words / "preprocessor_config.json").write_text(json.dumps(settings | {"min_pixels": 28 * 28, "max_pixels": 56 * 112}))
-    (words / "config.json").write_text("{}")
-    save_model(random_model(config(AutoTokenizer.from_pretrained(words))), folder / "model", source=words)
+    tokenizer = AutoTokenizer.from_pretrained(words)
+    stop = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    (words / "config.json").write_text(json.dumps(stop))
+    save_model(random_model(config(tokenizer)), folder / "model", source=words)
     return folder / "model"
 
 
@@ -59,7 +61,7 @@ def random_model(cfg: SpaceVistaConfig, seed: int = 0) -> SpaceVista:
     graph, state = nnx.split(nnx.eval_shape(lambda: SpaceVista(cfg, nnx.Rngs(0))))
 
     def fill(path, leaf):
-        spread = leaf.shape[-2] ** -0.5 if len(leaf.shape) > 1 else 0.2
+        spread = 0.7 * leaf.shape[-2] ** -0.5 if len(leaf.shape) > 1 else 0.2
         return jnp.asarray((path[-2].key == "scale") + spread * rng.normal(size=leaf.shape), jnp.float32)
 
     return nnx.merge(graph, jax.tree.map_with_path(fill, state))

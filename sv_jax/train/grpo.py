@@ -26,7 +26,7 @@ from sv_jax.rewards.rewards import RewardConfig, score
 from sv_jax.sampling.choose import sampling
 from sv_jax.sampling.sampler import SamplerConfig, sample
 from sv_jax.train.checkpoint import Checkpoints, folder_id
-from sv_jax.train.grpo_loss import LossConfig, advantages, grpo_loss
+from sv_jax.train.grpo_loss import SCALINGS, LossConfig, advantages, grpo_loss
 from sv_jax.train.loss import token_logps
 from sv_jax.train.metrics import RunLogger
 from sv_jax.train.sft import DTYPES
@@ -67,8 +67,9 @@ class GRPOConfig:
         check_parts(self.parts)
         if self.temperature <= 0:
             raise UserError(f"temperature {self.temperature}: expected a positive number, completions of a group must differ")
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+        for name, known in (("dtype", DTYPES), ("scale_rewards", SCALINGS)):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
 
 
 def completion_logps(model, batch: GroupBatch, temperature: float, dtype: str, remat: bool) -> tuple[jax.Array, jax.Array]:

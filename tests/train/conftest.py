@@ -89,18 +89,11 @@ def random_model(cfg: SpaceVistaConfig, seed: int = 0) -> SpaceVista:
 
 def sft_config(tiny: Tiny, run, **changes) -> SFTConfig:
     """The fused model with experts; text and fusion are trained."""
-    shape, optim = ShapeConfig(rows=8, length=256, patches=512, slice_patches=16), OptimConfig(learning_rate=3e-3, weight_decay=0.01)
     cfg = SFTConfig(
-        tiny.spacevista,
-        str(run),
-        DataConfig(tiny.data),
-        parts=("text", "fusion"),
-        steps=6,
-        shape=shape,
-        optim=optim,
-        log_every=1,
-        save_every=2,
-    )
+        tiny.spacevista, str(run), DataConfig(tiny.data), parts=("text", "fusion"), steps=6,
+        shape=ShapeConfig(rows=8, length=256, patches=512, slice_patches=16),
+        optim=OptimConfig(learning_rate=3e-3, weight_decay=0.01), log_every=1, save_every=2,
+    )  # fmt: skip
     return dataclasses.replace(cfg, **changes)
 
 

@@ -26,7 +26,6 @@ from sv_jax.train import sft
 from sv_jax.train.metrics import read_metrics
 from sv_jax.train.state import PARTS, OptimConfig, make_optimizer, partition
 from sv_jax.weights import load_model
-
 from tests.train.conftest import EXPERTS, by_path, leaves_of, sft_config
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +70,7 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[
 def test_the_loss_goes_down_and_what_a_run_logs(alone):
     rows, loss = alone.rows(), alone.column("loss")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert loss[0] == pytest.approx(math.log(320), abs=0.5) and loss[-1] < loss[0] - 1
+    assert loss[0] == pytest.approx(math.log(320), abs=0.5) and loss[-1] < loss[0] - 0.4
     assert all(a > b for a, b in zip(loss, loss[1:], strict=False))
     assert rows[-1]["mean_token_accuracy"] > rows[0]["mean_token_accuracy"]
     assert rows[0]["learning_rate"] == pytest.approx(3e-3) and 0 < rows[-1]["learning_rate"] < 3e-4
@@ -199,7 +198,7 @@ def test_the_gradient_reaches_every_array_of_the_router(tiny, tmp_path):
 def test_a_plain_qwen_learns_in_bf16_with_f32_weights(tiny, tmp_path):
     cfg = sft_config(tiny, tmp_path / "run", model=tiny.qwen, parts=("vision", "text"), dtype="bfloat16", remat=False)
     loss = run(cfg).column("loss")
-    assert loss[-1] < loss[0] - 1
+    assert loss[-1] < loss[0] - 0.4
     before, after = leaves_of(tiny.qwen), leaves_of(tmp_path / "run" / "model")
     assert changed(before, after) == set(before) and {x.dtype for x in after.values()} == {np.dtype("float32")}
 
