@@ -6,6 +6,7 @@ until one does not fit, and the next batch starts with that one.
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ class DataConfig:
     """A dataset folder, and which of its samples."""
 
     path: str
+    also: tuple[str, ...] = ()  # more dataset folders, read as one with it
     split: str = "train"
     tasks: tuple[str, ...] | None = None
     scales: tuple[str, ...] | None = None
@@ -77,10 +79,10 @@ def shuffled(data: DataConfig, seed: int):
     """The samples in an endless order that is shuffled anew each epoch: a grain.MapDataset, indexed by any number."""
     import grain
 
-    samples = open_samples(data)
-    if not len(samples):
+    folders = [open_samples(dataclasses.replace(data, path=path)) for path in (data.path, *data.also)]
+    if not sum(map(len, folders)):
         raise UserError(f"data {data.path!r}, split {data.split!r}: no sample with scales {data.scales} and tasks {data.tasks}")
-    return grain.MapDataset.source(samples).seed(seed).shuffle().repeat()
+    return grain.MapDataset.concatenate([grain.MapDataset.source(samples) for samples in folders]).seed(seed).shuffle().repeat()
 
 
 class BatchStream:

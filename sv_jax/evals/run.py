@@ -43,6 +43,8 @@ class EvalConfig:
 
 def evaluate(cfg: EvalConfig) -> str:
     """Run it; returns the table as text."""
+    if Path(cfg.out).is_file():
+        raise UserError(f"out {cfg.out!r}: is a file; expected a folder")
     folder = find_folder(cfg.model)
     answers = answer_split(cfg, load_model(folder), Processor.from_folder(folder))
     accuracy = by_task_and_scale((a.qa, a.score) for a in answers)

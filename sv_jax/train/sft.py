@@ -71,7 +71,7 @@ def train_step(graphdef, tx: optax.GradientTransformation, dtype: str, remat: bo
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.trainable)
     updates, opt_state = tx.update(grads, state.opt_state, state.trainable)
     state = TrainState(state.step + 1, optax.apply_updates(state.trainable, updates), opt_state)
-    return state, {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
+    return state, {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
 
 
 def train(cfg: SFTConfig, *, resume: bool = False) -> Path:

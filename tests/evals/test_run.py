@@ -105,3 +105,10 @@ def test_data_without_the_questions_is_refused_and_nothing_is_written(tmp_path, 
     with pytest.raises(UserError, match=message):
         evaluate(settings(tiny_folder, tiny_data, tmp_path / "out", source))
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_a_file_in_the_place_of_the_report_is_left_alone(tmp_path, tiny_folder, tiny_data):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="out .* is a file; expected a folder"):
+        evaluate(settings(tiny_folder, tiny_data, tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "mine"

@@ -101,7 +101,7 @@ def grpo_config(tiny: Tiny, run, **changes) -> GRPOConfig:
     """The fused model, eight prompts with four completions of eight tokens."""
     cfg = GRPOConfig(
         tiny.spacevista, str(run), DataConfig(tiny.data), steps=8, shape=ShapeConfig(rows=8, length=128, patches=256, slice_patches=16),
-        parts=("text", "experts", "router"), group=4, max_new_tokens=8, optim=OptimConfig(learning_rate=1e-2), save_every=4,
+        parts=("text", "experts", "router"), group=4, max_new_tokens=8, optim=OptimConfig(learning_rate=3e-2), save_every=4,
     )  # fmt: skip
     return dataclasses.replace(cfg, **changes)
 

