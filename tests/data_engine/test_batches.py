@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ import pytest
 from sv_jax.data import batches
 from sv_jax.data.batches import BatchStream, DataConfig, ShapeConfig, vision_size
 from sv_jax.errors import UserError
+from sv_jax.inputs.chat import Processor
 from sv_jax.inputs.layout import vision_layout
 from sv_jax.inputs.packing import Sample
-from sv_jax.models.qwen2_5_vl.config import VisionConfig
+from sv_jax.models.qwen2_5_vl.config import QwenConfig, VisionConfig
 
 VISION = VisionConfig(window_size=112)  # windows of 8x8 patches
 COUNT = 97
@@ -28,9 +28,8 @@ CASES = {
 def make_sample(number: int, length: int, grid) -> Sample:
     patches = np.zeros((int(np.prod(grid)), 1176), np.float32)
     is_vision = np.arange(length) < len(patches) // 4
-    return Sample(
-        np.full(length, number, np.int32), np.zeros((3, length), np.int32), is_vision, np.ones(length, np.float32), (grid,), (patches,), None, 0
-    )  # fmt: skip
+    tokens, weights = np.full(length, number, np.int32), np.ones(length, np.float32)
+    return Sample(tokens, np.zeros((3, length), np.int32), is_vision, weights, (grid,), (patches,), None, 0)
 
 
 @pytest.fixture
@@ -45,8 +44,7 @@ def stream(monkeypatch):
         monkeypatch.setattr(batches, "shuffled", lambda data, seed: range(1, 10**6))
         encode = lambda _, i: make_sample(i, drawn[i % COUNT][0], grids[drawn[i % COUNT][1] % len(grids)])  # noqa: E731
         monkeypatch.setattr(batches, "encode_sample", encode)
-        processor = SimpleNamespace(cfg=SimpleNamespace(vision=VISION))
-        opened.append(BatchStream(DataConfig("unread"), shape, processor, 0, state))
+        opened.append(BatchStream(DataConfig("unread"), shape, Processor(None, QwenConfig(vision=VISION)), 0, state))
         return opened[-1]
 
     yield start

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,17 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tiny, alone, tmp_pa
     resumed = run(cfg, resume=True)
     assert resumed.rows() == alone.rows()  # each step once, with the same figures
     assert not changed(leaves_of(alone.folder / "model"), leaves_of(resumed.folder / "model"))
+
+
+def test_a_checkpoint_between_two_lines_of_the_log_gets_a_line_of_its_own(tiny, tmp_path, monkeypatch):
+    """Without it a resumed run would forget the tokens since the last line."""
+    cfg = sft_config(tiny, tmp_path / "run", log_every=4, save_every=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "save_model", lambda *_, **__: None)
+        whole = run(cfg)
+    assert [row["step"] for row in whole.rows()] == [3, 4, 6]
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6")
+    assert run(cfg, resume=True).rows() == whole.rows()
 
 
 def test_a_finished_run_can_be_resumed_and_stays_as_it_is(tiny, alone):
