@@ -98,6 +98,7 @@ def _runtime(report: bool) -> Iterator[None]:
 
     log = logging.getLogger("sv_jax")
     log.setLevel(logging.INFO)
+    log.propagate = False  # absl, which TFDS and Grain bring, prints whatever reaches the root
     log.addHandler(handler := _Lines())
     persistent_cache()
     began = time.perf_counter()

@@ -176,6 +176,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="F", help="folder to write")
     parser.add_argument("--as", dest="as_", default="spacevista", metavar="FORMAT", help="spacevista (default), qwen or peft")
     parser.add_argument("--scale", help="with --as qwen: the expert to merge, or none")
+    parser.add_argument("--dtype", help="of the weights, such as bfloat16 (default: as they were trained)")
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -184,7 +185,7 @@ def _export(args: argparse.Namespace) -> None:
     from sv_jax.weights import export
 
     trained = Path(args.run) / "model"
-    export(trained if trained.is_dir() else args.run, args.out, as_=args.as_, scale=args.scale)
+    export(trained if trained.is_dir() else args.run, args.out, as_=args.as_, scale=args.scale, dtype=args.dtype)
     print(args.out)
 
 

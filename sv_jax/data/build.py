@@ -49,8 +49,8 @@ class BuildConfig:
     out: str
     splits: tuple[SplitConfig, ...] = (SplitConfig("train", 64, 0), SplitConfig("eval", 16, 1_000_000))
     scales: tuple[str, ...] = SCALES
-    tasks: tuple[str, ...] = tuple(TASKS)  # "description" and "map" add one of each per scene
-    questions: int = 6  # at most, per scene, descriptions and maps not counted
+    tasks: tuple[str, ...] = tuple(TASKS)  # "description", "map" and "regions" add one of each per scene
+    questions: int = 6  # at most, per scene, those of DESCRIPTIONS not counted
     objects: tuple[int, int] = OBJECTS  # least and most of a scene
     frames: int = 4
     size: tuple[int, int] = (112, 112)  # height, width in pixels

@@ -32,7 +32,8 @@ class Layout:
 
 
 def draw(scale: str, rng: np.random.Generator, frames: int, size: tuple[int, int], objects: tuple[int, int] = OBJECTS) -> Layout:
-    """A layout with between `objects` (least, most) objects at `scale` for clips of `frames` frames of (H, W); all objects inside every frame."""
+    """A layout with between `objects` (least, most) objects at `scale` for clips of `frames` frames of (H, W), all of them inside every
+    frame."""
     world = WORLDS[scale]
     least, most = objects
     same = min(int(rng.integers(2, 5)) if rng.uniform() < REPEATED else 1, most)  # drawn once: what is hard to place must not become rare

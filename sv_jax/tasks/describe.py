@@ -1,4 +1,5 @@
-"""Dense targets that ground a model before it is asked anything: a clause for each object of the first frame, and a map of it."""
+"""Dense targets that ground a model before it is asked anything: a clause for each object of the first frame, a map of it, and the
+clauses of marked objects."""
 
 from __future__ import annotations
 
@@ -69,5 +70,20 @@ def _cell(view: View, row: int, column: int) -> str:
     return f"{name} {units.with_unit(distance, units.DISTANCE[view.scene.scale])}"
 
 
+def regions(view: View) -> QA | None:
+    """The clauses of one or two marked objects, in the order in which they are named; which ones depends on the scene alone."""
+    if not view.seen:
+        return None
+    rng = np.random.default_rng(crc32(view.scene.id.encode()))
+    count = int(rng.integers(1, min(len(view.seen), len(refer.MARK_COLORS)) + 1))
+    chosen = tuple(view.seen[i] for i in rng.permutation(len(view.seen))[:count])
+    called, marks = refer.marked(view, chosen, rng)
+    return QA(
+        id=f"{view.scene.id}-regions", scene_id=view.scene.id, task="regions", scale=view.scene.scale,
+        question=f"Describe {' and '.join(called)}.", answer=f"{'; '.join(refer.clause(view, seen) for seen in chosen)}.",
+        answer_type="text", marks=marks,
+    )  # fmt: skip
+
+
 # Targets that are no questions, by name; a dataset takes them as tasks.
-DESCRIPTIONS: dict[str, Callable[[View], QA | None]] = {"description": description, "map": frame_map}
+DESCRIPTIONS: dict[str, Callable[[View], QA | None]] = {"description": description, "map": frame_map, "regions": regions}

@@ -17,7 +17,7 @@ class QA:
 
     id: str
     scene_id: str
-    task: str  # a key of TASKS, or "description"
+    task: str  # a key of TASKS or of DESCRIPTIONS
     scale: str
     question: str  # without the options
     answer: str  # a letter, a plain number in `unit`, or free text

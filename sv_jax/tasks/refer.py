@@ -36,6 +36,11 @@ def names(view: View, chosen: tuple[Seen, ...], rng: np.random.Generator) -> tup
     """How a question calls the chosen objects ("the red mug", "the object in the red box"), and the marks to draw in the first frame."""
     if all(seen.unique for seen in chosen) and rng.random() >= MARK_SHARE:
         return tuple(f"the {seen.phrase}" for seen in chosen), ()
+    return marked(view, chosen, rng)
+
+
+def marked(view: View, chosen: tuple[Seen, ...], rng: np.random.Generator) -> tuple[tuple[str, ...], tuple[dict, ...]]:
+    """`names` with a mark for each object."""
     kind = "point" if rng.random() < 0.5 else "box"
     inner = [geometry.inner_pixel(view.mask(seen.index)) for seen in chosen]
     if min(deep for *_, deep in inner) < POINT_INSIDE:

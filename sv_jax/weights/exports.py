@@ -20,20 +20,16 @@ FORMATS = ("spacevista", "qwen", "peft")
 TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"  # a list of suffixes would also hit the vision tower's MLPs
 
 
-def export(
-    model: SpaceVista | str | Path, out: str | Path, as_: str = "spacevista", scale: str | None = None, source: str | Path | None = None
-) -> None:
-    """Write a model (or the model in a folder) to the folder `out`.
+def export(model: str | Path, out: str | Path, as_: str = "spacevista", scale: str | None = None, dtype: str | None = None) -> None:
+    """Write the model in a folder to the folder `out`, with its weights in `dtype` (None: as they are stored).
 
     `spacevista`: the whole model with its torch code. `qwen`: Qwen2.5-VL without DINOv3 and fusion, with the expert of `scale` merged into
     the weights ("none": no expert). `peft`: `out/base` (that Qwen2.5-VL, no expert) and one LoRA folder per expert, named by its scale.
-    `source` is the folder with the tokenizer files; by default the folder that the model came from.
     """
     if as_ not in FORMATS:
         raise unknown("export format", as_, FORMATS)
-    if not isinstance(model, SpaceVista):
-        source = source or find_folder(model)
-        model = load_model(model)
+    source = find_folder(model)
+    model = load_model(source, dtype=dtype)
     experts = model.cfg.experts
     if as_ == "qwen":
         expert = _expert_of(scale, experts)
@@ -91,7 +87,7 @@ def _expert_of(scale: str | None, experts: ExpertsConfig | None) -> int | None:
     return experts.expert_of(scale)
 
 
-def _write_qwen(folder: Path, model: SpaceVista, expert: int | None, source: str | Path | None) -> None:
+def _write_qwen(folder: Path, model: SpaceVista, expert: int | None, source: Path) -> None:
     cfg = dataclasses.replace(model.cfg, dino=None, fusion=None, experts=None)
     write_model(folder, cfg, _merged(model_tensors(model), expert, model.cfg.experts), source)
 

@@ -10,7 +10,9 @@ import pytest
 from sv_jax.errors import UserError
 from sv_jax.rewards import parsing
 from sv_jax.tasks import TASKS, ask, describe
+from sv_jax.tasks.describe import regions
 from sv_jax.tasks.numbers import plural
+from sv_jax.tasks.view import View
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,36 @@ def test_description_lists_the_first_frame_from_left_to_right(scenes):
         places = [re.search(r": (left|middle|right), ", clause)[1] for clause in clauses]
         assert places == sorted(places)  # alphabetical is left to right
         assert qa.task == "description" and qa == describe(scene)
+
+
+def test_regions_state_the_clauses_of_the_marked_objects_in_the_order_of_their_names(scenes):
+    counts = set()
+    for scene in scenes:
+        qa = regions(View(scene))
+        clauses = qa.answer.rstrip(".").split("; ")
+        assert set(clauses) <= set(describe(scene).answer.rstrip(".").split(". ", 1)[1].split("; "))
+        phrases = [clause.split(":")[0] for clause in clauses]
+        for mark, phrase in zip(qa.marks, phrases, strict=True):
+            assert _phrase_under(mark, scene) == phrase
+        kind = qa.marks[0]["kind"]
+        assert [f"{mark['color']} {kind}" for mark in qa.marks] == re.findall(r"(?:red|blue) (?:point|box)", qa.question)
+        counts.add(len(qa.marks))
+    assert counts == {1, 2}
+
+
+def _phrase_under(mark, scene):
+    """The object at the point, or the one that fills the box but for two pixels on each side."""
+    if mark["kind"] == "point":
+        x, y = map(int, mark["xy"])
+        return scene.objects[scene.ids[0][y, x] - 1].phrase
+    inside = []
+    for number, thing in enumerate(scene.objects, 1):
+        rows, columns = np.nonzero(scene.ids[0] == number)
+        edges = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) - mark["xyxy"]
+        if (np.abs(edges) <= 2).all():
+            inside.append(thing.phrase)
+    (phrase,) = inside
+    return phrase
 
 
 def test_level_does_not_depend_on_the_question(questions):
