@@ -29,7 +29,7 @@ def config(tokenizer) -> SpaceVistaConfig:
     ids = tokenizer.convert_tokens_to_ids
     text = TextConfig(
         vocab_size=VOCAB, hidden_size=WIDTH, intermediate_size=512, num_hidden_layers=4, num_attention_heads=6, num_key_value_heads=2,
-        rope_theta=30.0, mrope_section=(2, 7, 7), tie_word_embeddings=True, max_position_embeddings=4096,
+        rope_theta=100.0, mrope_section=(1, 3, 12), tie_word_embeddings=True, max_position_embeddings=4096,
     )  # fmt: skip
     vision = VisionConfig(
         depth=4, hidden_size=192, intermediate_size=384, num_heads=6, tokens_per_second=2, window_size=56, out_hidden_size=WIDTH,

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from sv_jax.scenes.scene import Scene
+from sv_jax.scenes.scene import Object, Scene
 from sv_jax.tasks import refer, units
 from sv_jax.tasks.qa import QA
 from sv_jax.tasks.view import View
@@ -34,7 +34,8 @@ def description(view: View) -> QA | None:
     )  # fmt: skip
 
 
-ROWS, COLUMNS, CELLS = "abcd", "1234", 8  # of the map; how many cells of it a target names
+ROWS, COLUMNS = "abcd", "1234"  # of the map
+CELLS, EMPTY = 8, 3  # how many cells a map names, and how many of them at least show no object, where there are as many
 
 
 def frame_map(view: View) -> QA | None:
@@ -44,16 +45,20 @@ def frame_map(view: View) -> QA | None:
     """
     if not view.seen:
         return None
-    seed = crc32(view.scene.id.encode())
-    chosen = np.sort(np.random.default_rng(seed).choice(len(ROWS) * len(COLUMNS), CELLS, replace=False))
-    text = "; ".join(f"{ROWS[i // len(COLUMNS)]}{COLUMNS[i % len(COLUMNS)]} {_cell(view, *divmod(int(i), len(COLUMNS)))}" for i in chosen)
+    rng = np.random.default_rng(crc32(view.scene.id.encode()))
+    cells = {f"{row}{column}": _cell(view, i, j) for i, row in enumerate(ROWS) for j, column in enumerate(COLUMNS)}
+    order = [str(name) for name in rng.permutation(list(cells))]
+    shown, empty = ([name for name in order if (cells[name][0] is not None) == holds] for holds in (True, False))
+    chosen = sorted((shown[: CELLS - EMPTY] + empty)[:CELLS])
+    text = "; ".join(f"{name} {_shown(view, *cells[name])}" for name in chosen)
     return QA(
         id=f"{view.scene.id}-map", scene_id=view.scene.id, task="map", scale=view.scene.scale, question="Map the first frame.",
         answer=f"{text}.", answer_type="text",
     )  # fmt: skip
 
 
-def _cell(view: View, row: int, column: int) -> str:
+def _cell(view: View, row: int, column: int) -> tuple[Object | None, float]:
+    """The object that a cell shows, None for the ground or the sky, and the median depth of its pixels there in metres."""
     height, width = view.scene.ids.shape[1:]
     here = (
         slice(row * height // len(ROWS), (row + 1) * height // len(ROWS)),
@@ -63,11 +68,13 @@ def _cell(view: View, row: int, column: int) -> str:
     pixels = np.bincount(ids.ravel(), minlength=len(view.scene.objects) + 1)
     most = int(pixels[1:].argmax()) + 1
     shown = most if 4 * pixels[most] >= ids.size else 0
-    distance = float(np.median(depth[ids == shown]))
+    return view.scene.objects[shown - 1] if shown else None, float(np.median(depth[ids == shown]))
+
+
+def _shown(view: View, thing: Object | None, distance: float) -> str:
     if not np.isfinite(distance):
         return "sky"
-    name = view.scene.objects[shown - 1].phrase if shown else "ground"
-    return f"{name} {units.with_unit(distance, units.DISTANCE[view.scene.scale])}"
+    return f"{thing.phrase if thing else 'ground'} {units.with_unit(distance, units.DISTANCE[view.scene.scale])}"
 
 
 def regions(view: View) -> QA | None:
