@@ -8,6 +8,7 @@ The tokenizer learns the words of the tasks from the texts of `--data` and of a 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from sv_jax.tasks import ask
 from sv_jax.weights import save_model
 
 VOCAB, WIDTH = 640, 192
+MAX_PIXELS = 128 * 128  # of a frame: the base learns from 112x112
 
 
 def config(tokenizer) -> SpaceVistaConfig:
@@ -64,6 +66,8 @@ def main() -> None:
     train_tokenizer(texts(args.data), words, VOCAB)
     cfg = config(AutoTokenizer.from_pretrained(words))
     (words / "config.json").write_text("{}")
+    settings = words / "preprocessor_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"max_pixels": MAX_PIXELS}, indent=2) + "\n")
     save_model(SpaceVista(cfg, nnx.Rngs(args.seed)), args.out, source=words)
 
 
