@@ -55,7 +55,7 @@ def _dispatch(argv: list[str]) -> int:
         raise unknown("option", extra[0], _options(_parser(name, verb)))
     elif extra:
         raise UserError(f"unexpected argument {extra[0]!r} (see sv-jax {name} --help)")
-    with _runtime(verb.compiles):
+    with _runtime(), _counted() if verb.compiles else contextlib.nullcontext():
         verb.run(args)
     return 0
 
@@ -90,25 +90,32 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
 
 
 @contextlib.contextmanager
-def _runtime(report: bool) -> Iterator[None]:
-    """Quiet libraries, log lines of ours, compiled programs kept between runs and, for `report`, counted."""
+def _runtime() -> Iterator[None]:
+    """Quiet libraries, log lines of ours, compiled programs kept between runs."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from sv_jax.compiles import counting, persistent_cache
+    from sv_jax.compiles import persistent_cache
 
     log = logging.getLogger("sv_jax")
     log.setLevel(logging.INFO)
     log.propagate = False  # absl, which TFDS and Grain bring, prints whatever reaches the root
     log.addHandler(handler := _Lines())
     persistent_cache()
-    began = time.perf_counter()
     try:
-        with counting() as compiles:
-            yield
-        if report:
-            log.info("%s; %.0f s in all", compiles.report(), time.perf_counter() - began)
+        yield
     finally:
         log.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def _counted() -> Iterator[None]:
+    """Say at the end what was compiled."""
+    from sv_jax.compiles import counting
+
+    began = time.perf_counter()
+    with counting() as compiles:
+        yield
+    logging.getLogger("sv_jax").info("%s; %.0f s in all", compiles.report(), time.perf_counter() - began)
 
 
 class _Lines(logging.Handler):

@@ -20,7 +20,7 @@ class Verb:
     run: Callable[[argparse.Namespace], None]
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     config: Callable[[], type] | None = None
-    compiles: bool = False  # say at the end what was compiled
+    compiles: bool = False  # count compilations, and say at the end what was compiled; the demo does so itself
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -195,7 +195,6 @@ VERBS = {
         "  sv-jax demo              about ten minutes on two cores\n  sv-jax demo --quick      the same path in less than four",
         _demo,
         _demo_arguments,
-        compiles=True,
     ),
     "init": Verb(
         "a SpaceVista model folder from a Qwen2.5-VL and a DINOv3 checkpoint",
