@@ -49,7 +49,7 @@ class BuildConfig:
     out: str
     splits: tuple[SplitConfig, ...] = (SplitConfig("train", 64, 0), SplitConfig("eval", 16, 1_000_000))
     scales: tuple[str, ...] = SCALES
-    tasks: tuple[str, ...] = tuple(TASKS)  # "description", "map" and "regions" add one of each per scene
+    tasks: tuple[str, ...] = tuple(TASKS)  # those of DESCRIPTIONS add one of each per scene
     questions: int = 6  # at most, per scene, those of DESCRIPTIONS not counted
     objects: tuple[int, int] = OBJECTS  # least and most of a scene
     frames: int = 4

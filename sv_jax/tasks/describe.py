@@ -1,17 +1,19 @@
-"""Dense targets that ground a model before it is asked anything: a clause for each object of the first frame, a map of it, and the
-clauses of marked objects."""
+"""Dense targets that ground a model before it is asked anything: a clause for each object of the first frame, a map of it, the
+clauses of objects that are named or marked, and pairs of them in an order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from itertools import combinations
 from zlib import crc32
 
 import numpy as np
 
 from sv_jax.scenes.scene import Object, Scene
 from sv_jax.tasks import refer, units
-from sv_jax.tasks.qa import QA
-from sv_jax.tasks.view import View
+from sv_jax.tasks.qa import LETTERS, QA
+from sv_jax.tasks.view import Seen, View
 
 TEMPLATES = ("Describe the scene.", "Describe the objects in the video.", "What does the video show?")
 
@@ -28,10 +30,8 @@ def description(view: View) -> QA | None:
     count = len(view.seen)
     text = f"{count} object{'s' if count > 1 else ''}, {view.level}. {refer.left_to_right(view, view.seen)}."
     question = TEMPLATES[crc32(view.scene.id.encode()) % len(TEMPLATES)]
-    return QA(
-        id=f"{view.scene.id}-description", scene_id=view.scene.id, task="description", scale=view.scene.scale, question=question,
-        answer=text, answer_type="text", semantic=", ".join(s.phrase for s in view.seen), scale_anchor=view.level,
-    )  # fmt: skip
+    semantic = ", ".join(s.phrase for s in view.seen)
+    return _target(view, "description", question, text, semantic=semantic, scale_anchor=view.level)
 
 
 ROWS, COLUMNS = "abcd", "1234"  # of the map
@@ -45,16 +45,13 @@ def frame_map(view: View) -> QA | None:
     """
     if not view.seen:
         return None
-    rng = np.random.default_rng(crc32(view.scene.id.encode()))
+    rng = _rng(view)
     cells = {f"{row}{column}": _cell(view, i, j) for i, row in enumerate(ROWS) for j, column in enumerate(COLUMNS)}
     order = [str(name) for name in rng.permutation(list(cells))]
     shown, empty = ([name for name in order if (cells[name][0] is not None) == holds] for holds in (True, False))
     chosen = sorted((shown[: CELLS - EMPTY] + empty)[:CELLS])
     text = "; ".join(f"{name} {_shown(view, *cells[name])}" for name in chosen)
-    return QA(
-        id=f"{view.scene.id}-map", scene_id=view.scene.id, task="map", scale=view.scene.scale, question="Map the first frame.",
-        answer=f"{text}.", answer_type="text",
-    )  # fmt: skip
+    return _target(view, "map", "Map the first frame.", f"{text}.")
 
 
 def _cell(view: View, row: int, column: int) -> tuple[Object | None, float]:
@@ -78,19 +75,58 @@ def _shown(view: View, thing: Object | None, distance: float) -> str:
 
 
 def regions(view: View) -> QA | None:
-    """The clauses of one or two marked objects, in the order in which they are named; which ones depends on the scene alone."""
+    """The clauses of one or two objects, called by phrase or mark, in the order in which they are named; the scene alone decides which."""
     if not view.seen:
         return None
-    rng = np.random.default_rng(crc32(view.scene.id.encode()))
+    rng = _rng(view)
     count = int(rng.integers(1, min(len(view.seen), len(refer.MARK_COLORS)) + 1))
     chosen = tuple(view.seen[i] for i in rng.permutation(len(view.seen))[:count])
-    called, marks = refer.marked(view, chosen, rng)
+    called, marks = refer.names(view, chosen, rng) if rng.random() < NAMED else refer.marked(view, chosen, rng)
+    text = "; ".join(refer.clause(view, seen) for seen in chosen)
+    return _target(view, "regions", f"Describe {' and '.join(called)}.", f"{text}.", marks=marks)
+
+
+def listing(view: View, task: str) -> QA | None:
+    """Two lettered objects in an order asked for: "white box (B): left, 84 cm away, 11 cm tall; purple bowl (A): right, …."
+
+    None where no two objects of the scene differ by `MARGIN` in what orders them.
+    """
+    question, key = ORDERS[task]
+    pairs = [pair for pair in combinations(view.seen, 2) if _apart(*(key(seen) for seen in pair)) and pair[0].phrase != pair[1].phrase]
+    if not pairs:
+        return None
+    rng = _rng(view)
+    pair = tuple(pairs[rng.integers(len(pairs))][i] for i in rng.permutation(2))
+    called, marks = refer.names(view, pair, rng)
+    letters = {seen.index: letter for seen, letter in zip(pair, LETTERS, strict=False)}
+    clauses = [refer.clause(view, seen).replace(":", f" ({letters[seen.index]}):", 1) for seen in sorted(pair, key=key)]
+    return _target(view, task, question, f"{'; '.join(clauses)}.", options=called, marks=marks)
+
+
+def _apart(a: float, b: float) -> bool:
+    return abs(a - b) >= MARGIN * max(abs(a), abs(b))
+
+
+def _rng(view: View) -> np.random.Generator:
+    return np.random.default_rng(crc32(view.scene.id.encode()))
+
+
+def _target(view: View, task: str, question: str, answer: str, **fields) -> QA:
     return QA(
-        id=f"{view.scene.id}-regions", scene_id=view.scene.id, task="regions", scale=view.scene.scale,
-        question=f"Describe {' and '.join(called)}.", answer=f"{'; '.join(refer.clause(view, seen) for seen in chosen)}.",
-        answer_type="text", marks=marks,
+        id=f"{view.scene.id}-{task}", scene_id=view.scene.id, task=task, scale=view.scene.scale, question=question, answer=answer,
+        answer_type="text", **fields,
     )  # fmt: skip
 
 
+NAMED = 0.6  # share of `regions` that call objects by their phrases where they can
+MARGIN = 0.1  # relative gap from which two objects have an order
+ORDERS: dict[str, tuple[str, Callable[[Seen], float]]] = {
+    "by_place": ("List these from left to right.", lambda seen: seen.box[0] + seen.box[2]),
+    "by_distance": ("List these from near to far.", lambda seen: seen.depth),
+    "by_height": ("List these from tall to short.", lambda seen: -seen.height),
+}
+
 # Targets that are no questions, by name; a dataset takes them as tasks.
-DESCRIPTIONS: dict[str, Callable[[View], QA | None]] = {"description": description, "map": frame_map, "regions": regions}
+DESCRIPTIONS: dict[str, Callable[[View], QA | None]] = {
+    "description": description, "map": frame_map, "regions": regions, **{task: partial(listing, task=task) for task in ORDERS},
+}  # fmt: skip
