@@ -96,7 +96,8 @@ def listing(view: View, task: str) -> QA | None:
     if not pairs:
         return None
     rng = _rng(view)
-    pair = tuple(pairs[rng.integers(len(pairs))][i] for i in rng.permutation(2))
+    drawn = pairs[rng.integers(len(pairs))]
+    pair = tuple(drawn[i] for i in rng.permutation(2))
     called, marks = refer.names(view, pair, rng)
     letters = {seen.index: letter for seen, letter in zip(pair, LETTERS, strict=False)}
     clauses = [refer.clause(view, seen).replace(":", f" ({letters[seen.index]}):", 1) for seen in sorted(pair, key=key)]

@@ -10,7 +10,7 @@ import pytest
 from sv_jax.errors import UserError
 from sv_jax.rewards import parsing
 from sv_jax.tasks import TASKS, ask, describe
-from sv_jax.tasks.describe import regions
+from sv_jax.tasks.describe import DESCRIPTIONS, ORDERS, regions
 from sv_jax.tasks.numbers import plural
 from sv_jax.tasks.view import View
 
@@ -96,19 +96,49 @@ def test_description_lists_the_first_frame_from_left_to_right(scenes):
         assert qa.task == "description" and qa == describe(scene)
 
 
-def test_regions_state_the_clauses_of_the_marked_objects_in_the_order_of_their_names(scenes):
-    counts = set()
+def test_regions_state_the_clauses_of_the_objects_in_the_order_in_which_they_are_called(scenes):
+    kinds = set()
     for scene in scenes:
         qa = regions(View(scene))
         clauses = qa.answer.rstrip(".").split("; ")
-        assert set(clauses) <= set(describe(scene).answer.rstrip(".").split(". ", 1)[1].split("; "))
+        assert set(clauses) <= _clauses(scene)
+        called = qa.question.removeprefix("Describe the ").rstrip(".").split(" and the ")
         phrases = [clause.split(":")[0] for clause in clauses]
-        for mark, phrase in zip(qa.marks, phrases, strict=True):
-            assert _phrase_under(mark, scene) == phrase
-        kind = qa.marks[0]["kind"]
-        assert [f"{mark['color']} {kind}" for mark in qa.marks] == re.findall(r"(?:red|blue) (?:point|box)", qa.question)
-        counts.add(len(qa.marks))
-    assert counts == {1, 2}
+        if qa.marks:
+            assert called == [f"object {'at' if m['kind'] == 'point' else 'in'} the {m['color']} {m['kind']}" for m in qa.marks]
+            called = [_phrase_under(mark, scene) for mark in qa.marks]
+        assert called == phrases
+        kinds.add((len(phrases), bool(qa.marks)))
+    assert kinds == {(1, False), (1, True), (2, False), (2, True)}
+
+
+@pytest.mark.parametrize("task", ORDERS)
+def test_listings_put_two_lettered_objects_in_the_order_asked_for(scenes, task):
+    letters = set()
+    for scene in scenes:
+        qa = DESCRIPTIONS[task](View(scene))
+        if qa is None:
+            continue
+        found = re.findall(r"(\w+ [\w ]+) \(([AB])\)(: [^;]+?)(?:; |\.$)", qa.answer)
+        assert len(found) == 2 and {phrase + rest for phrase, _, rest in found} <= _clauses(scene)
+        things = {thing.phrase: (number, thing) for number, thing in enumerate(scene.objects, 1)}
+        values = [_measure(scene, *things[phrase])[task] for phrase, *_ in found]
+        assert values == sorted(values)
+        called = [_phrase_under(m, scene) for m in qa.marks] or [name.removeprefix("the ") for name in qa.options]
+        assert {phrase: "AB"[called.index(phrase)] for phrase, *_ in found} == {phrase: letter for phrase, letter, _ in found}
+        letters.add(found[0][1])
+    assert letters == {"A", "B"}
+
+
+def _clauses(scene) -> set[str]:
+    return set(describe(scene).answer.rstrip(".").split(". ", 1)[1].split("; "))
+
+
+def _measure(scene, number, thing) -> dict[str, float]:
+    """What orders an object, from its pixels in the first frame and its size; rising in each order."""
+    mask = scene.ids[0] == number
+    columns = np.flatnonzero(mask.any(0))
+    return {"by_place": columns.min() + columns.max(), "by_distance": scene.depth[0][mask].min(), "by_height": -thing.size[2]}
 
 
 def _phrase_under(mark, scene):
