@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from sv_jax.tasks import refer
-from sv_jax.tasks.qa import QA
+from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
 
 MARGIN = 0.15  # relative gap from which heights are compared
@@ -25,13 +25,15 @@ TALLER_TEMPLATES = (
 )
 
 
-def _choice(view, rng, pair: tuple[Seen, Seen], task: str, template: str, body: str) -> QA:
-    """`pair[0]` is the right answer; a coin decides whether it is A or B."""
+def _choice(view, rng, pair: tuple[Seen, Seen], task: str, template: str, fact: str) -> QA:
+    """`pair[0]` is the right answer, of which `fact` holds; a coin decides whether it is A or B."""
     right = int(rng.integers(2))
     options = pair if right == 0 else pair[::-1]
     called, marks = refer.names(view, options, rng)
+    answer = LETTERS[right]
     return refer.about(
-        view, options, task, body=body, question=template, options=called, answer="AB"[right], answer_type="choice", marks=marks,
+        view, options, task, letters=LETTERS[:2], body=f"{answer} {fact}", question=template, options=called, answer=answer,
+        answer_type="choice", marks=marks,
     )  # fmt: skip
 
 
@@ -47,7 +49,7 @@ def position_comparison(view: View, rng: np.random.Generator) -> QA | None:
     side = ("left", "right")[rng.integers(2)]
     winner = (left, right) if side == "left" else (right, left)
     template = SIDE_TEMPLATES[rng.integers(len(SIDE_TEMPLATES))].format(side=side)
-    return _choice(view, rng, winner, "position_comparison", template, f"{winner[0].phrase} is further {side}")
+    return _choice(view, rng, winner, "position_comparison", template, f"is further {side}")
 
 
 def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
@@ -61,7 +63,7 @@ def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
         return None
     pair = pairs[rng.integers(len(pairs))]
     template = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
-    return _choice(view, rng, pair, "size_comparison", template, f"{pair[0].phrase} is taller")
+    return _choice(view, rng, pair, "size_comparison", template, "is taller")
 
 
 def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:

@@ -100,7 +100,7 @@ def listing(view: View, task: str) -> QA | None:
     pair = tuple(drawn[i] for i in rng.permutation(2))
     called, marks = refer.names(view, pair, rng)
     letters = {seen.index: letter for seen, letter in zip(pair, LETTERS, strict=False)}
-    clauses = [refer.clause(view, seen).replace(":", f" ({letters[seen.index]}):", 1) for seen in sorted(pair, key=key)]
+    clauses = [refer.clause(view, seen, letters[seen.index]) for seen in sorted(pair, key=key)]
     return _target(view, task, question, f"{'; '.join(clauses)}.", options=called, marks=marks)
 
 
@@ -122,7 +122,7 @@ def _target(view: View, task: str, question: str, answer: str, **fields) -> QA:
 NAMED = 0.6  # share of `regions` that call objects by their phrases where they can
 MARGIN = 0.1  # relative gap from which two objects have an order
 ORDERS: dict[str, tuple[str, Callable[[Seen], float]]] = {
-    "by_place": ("List these from left to right.", lambda seen: seen.box[0] + seen.box[2]),
+    "by_place": ("List these from left to right.", lambda seen: float(seen.box[0] + seen.box[2])),
     "by_distance": ("List these from near to far.", lambda seen: seen.depth),
     "by_height": ("List these from tall to short.", lambda seen: -seen.height),
 }
