@@ -25,15 +25,17 @@ TALLER_TEMPLATES = (
 )
 
 
-def _choice(view, rng, pair: tuple[Seen, Seen], task: str, template: str, fact: str) -> QA:
-    """`pair[0]` is the right answer, of which `fact` holds; a coin decides whether it is A or B."""
+def _choice(view, rng, pair: tuple[Seen, Seen], task: str, template: str, order: str) -> QA:
+    """`pair[0]` is the right answer; a coin decides whether it is A or B. The reasoning lists the pair in the order that the question asks
+    for, each with its letter: the answer is the first."""
     right = int(rng.integers(2))
     options = pair if right == 0 else pair[::-1]
     called, marks = refer.names(view, options, rng)
-    answer = LETTERS[right]
-    return refer.about(
-        view, options, task, letters=LETTERS[:2], body=f"{answer} {fact}", question=template, options=called, answer=answer,
-        answer_type="choice", marks=marks,
+    answer, other = LETTERS[right], LETTERS[1 - right]
+    facts = f"{order}: {refer.clause(view, pair[0], answer)}; {refer.clause(view, pair[1], other)}"
+    semantic = ", ".join(seen.phrase for seen in options)
+    return refer.record(
+        view, task, semantic, facts, question=template, options=called, answer=answer, answer_type="choice", marks=marks,
     )  # fmt: skip
 
 
@@ -46,10 +48,10 @@ def position_comparison(view: View, rng: np.random.Generator) -> QA | None:
     if not pairs:
         return None
     left, right = pairs[rng.integers(len(pairs))]
-    side = ("left", "right")[rng.integers(2)]
+    side, other = (("left", "right"), ("right", "left"))[rng.integers(2)]
     winner = (left, right) if side == "left" else (right, left)
     template = SIDE_TEMPLATES[rng.integers(len(SIDE_TEMPLATES))].format(side=side)
-    return _choice(view, rng, winner, "position_comparison", template, f"is further {side}")
+    return _choice(view, rng, winner, "position_comparison", template, f"from {side} to {other}")
 
 
 def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
@@ -63,7 +65,7 @@ def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
         return None
     pair = pairs[rng.integers(len(pairs))]
     template = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
-    return _choice(view, rng, pair, "size_comparison", template, "is taller")
+    return _choice(view, rng, pair, "size_comparison", template, "from tall to short")
 
 
 def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:

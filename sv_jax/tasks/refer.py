@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 import numpy as np
 
 from sv_jax.tasks import geometry, units
@@ -23,10 +21,10 @@ def clause(view: View, seen: Seen, letter: str | None = None) -> str:
     return f"{seen.phrase}{f' ({letter})' if letter else ''}: {seen.place}, {away} away, {tall} tall"
 
 
-def left_to_right(view: View, chosen: tuple[Seen, ...], letters: str = "") -> str:
-    """The clauses of the chosen objects in the order of the first frame; `letters` of the objects as chosen, where they are options."""
-    wanted = dict(zip_longest((seen.index for seen in chosen), letters))
-    return "; ".join(clause(view, seen, wanted[seen.index]) for seen in view.seen if seen.index in wanted)
+def left_to_right(view: View, chosen: tuple[Seen, ...]) -> str:
+    """The clauses of the chosen objects in the order of the first frame."""
+    wanted = {seen.index for seen in chosen}
+    return "; ".join(clause(view, seen) for seen in view.seen if seen.index in wanted)
 
 
 def reasoning(view: View, semantic: str, body: str) -> str:
@@ -62,10 +60,10 @@ def _around(view: View, box: tuple[int, int, int, int]) -> list[int]:
     return [max(0, x0 - 2), max(0, y0 - 2), min(width, x1 + 2), min(height, y1 + 2)]
 
 
-def about(view: View, chosen: tuple[Seen, ...], task: str, *, body: str = "", letters: str = "", **fields) -> QA:
+def about(view: View, chosen: tuple[Seen, ...], task: str, *, body: str = "", **fields) -> QA:
     """A QA on the chosen objects with its anchors and reasoning; `body` is what follows the objects' clauses."""
     semantic = ", ".join(seen.phrase for seen in chosen)
-    facts = "; ".join([left_to_right(view, chosen, letters), *([body] if body else [])])
+    facts = "; ".join([left_to_right(view, chosen), *([body] if body else [])])
     return record(view, task, semantic, facts, **fields)
 
 

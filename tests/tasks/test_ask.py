@@ -55,7 +55,7 @@ def test_reasoning_says_what_the_description_says(scenes):
     for k, scene in enumerate(scenes):
         clauses = set(describe(scene).answer.rstrip(".").split(". ", 1)[1].split("; "))
         for qa in ask(scene, np.random.default_rng(k), 6, ["depth", "size_comparison"]):
-            stated = re.sub(r" \([AB]\):", ":", qa.reasoning.split("</scale> ")[1].rstrip(".")).split("; ")
+            stated = re.sub(r"^from [a-z ]+: |(?<=\w) \([AB]\)(?=:)", "", qa.reasoning.split("</scale> ")[1].rstrip(".")).split("; ")
             assert set(stated[: len(qa.semantic.split(", "))]) <= clauses
 
 
