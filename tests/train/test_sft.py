@@ -72,7 +72,7 @@ def test_the_loss_goes_down_and_what_a_run_logs(alone):
     rows, loss = alone.rows(), alone.column("loss")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert loss[0] == pytest.approx(math.log(320), abs=0.5) and loss[-1] < loss[0] - 0.4
-    assert all(a > b for a, b in zip(loss, loss[1:], strict=False))
+    assert all(later < loss[0] for later in loss[1:])  # each step has a batch of its own: the way down need not be even
     assert rows[-1]["mean_token_accuracy"] > rows[0]["mean_token_accuracy"]
     assert rows[0]["learning_rate"] == pytest.approx(3e-3) and 0 < rows[-1]["learning_rate"] < 3e-4
     assert {"grad_norm", "num_tokens", "target_tokens"} <= rows[0].keys()
