@@ -189,6 +189,23 @@ def _export(args: argparse.Namespace) -> None:
     print(args.out)
 
 
+def _inspect_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="model folder or hub id")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("--quick", action="store_true", help="read the headers only: NaN and infinite values are not found")
+
+
+def _inspect_weights(args: argparse.Namespace) -> None:
+    import json
+
+    from sv_jax.weights.inspect import as_json, as_text, inspect_weights
+    from sv_jax.weights.safetensors_io import raise_faults
+
+    found = inspect_weights(args.folder, values=not args.quick)
+    print(json.dumps(as_json(found)) if args.json else "\n".join(as_text(found)))
+    raise_faults(found.faults, args.folder)
+
+
 VERBS = {
     "demo": Verb(
         "the whole system, small: scenes, SFT in three stages, GRPO, evaluation, export checked in transformers",
@@ -244,6 +261,13 @@ VERBS = {
         _eval,
         config=_eval_config,
         compiles=True,
+    ),
+    "inspect weights": Verb(
+        "what is in a model folder: tensors, what each becomes here, totals; for a wrong folder all its faults",
+        "  sv-jax inspect weights Qwen/Qwen2.5-VL-3B-Instruct --quick\n"
+        "  sv-jax inspect weights runs/demo/export --json      exit code 2 when something is wrong",
+        _inspect_weights,
+        _inspect_weights_arguments,
     ),
     "export": Verb(
         "weights back to Hugging Face",

@@ -18,8 +18,9 @@ from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig
 from sv_jax.models.spacevista.model import SpaceVista
 from sv_jax.weights.folders import REMOTE_CODE, copy_processor_files, find_folder, new_folder, read_json
-from sv_jax.weights.names import UNUSED, Slot, canonical, check, released, slots, to_file, to_leaf
-from sv_jax.weights.safetensors_io import DTYPES, Tensor, open_folder, write_folder
+from sv_jax.weights.foreign import refuse_config, refuse_folder, refuse_tensors
+from sv_jax.weights.names import UNUSED, Slot, canonical, name_faults, released, slots, to_file, to_leaf
+from sv_jax.weights.safetensors_io import DTYPES, Tensor, blocks, raise_faults, scan_folder, write_folder
 
 HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
 CARRIED = ("bos_token_id", "eos_token_id", "pad_token_id")  # of config.json: not ours, but `generate` falls back on them
@@ -61,31 +62,51 @@ def abstract_model(cfg: SpaceVistaConfig) -> tuple[nnx.GraphDef, dict[str, nnx.P
 
 def read_config(folder: str | Path) -> tuple[SpaceVistaConfig, str]:
     """-> (config, model_type) of a Qwen2.5-VL or SpaceVista folder."""
+    hf = _read_hf_config(folder, ("qwen2_5_vl", "spacevista"))
+    try:
+        return SpaceVistaConfig.from_hf(hf), hf["model_type"]
+    except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"{Path(folder) / 'config.json'}: not a {hf['model_type']} config: {error}") from error
+
+
+def read_dino_config(folder: str | Path) -> DINOv3Config:
+    return DINOv3Config.from_hf(_read_hf_config(folder, ("dinov3_vit",)))
+
+
+def _read_hf_config(folder: str | Path, known: tuple[str, ...]) -> dict:
+    refuse_folder(folder)
     file = Path(folder) / "config.json"
     hf = read_json(file)
-    model_type = hf.get("model_type")
-    if model_type not in ("qwen2_5_vl", "spacevista"):
-        raise unknown(f"{file}: model_type", model_type, ("qwen2_5_vl", "spacevista"))
-    try:
-        return SpaceVistaConfig.from_hf(hf), model_type
-    except (TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{file}: not a {model_type} config: {error}") from error
+    refuse_config(file, hf, known)
+    return hf
 
 
 def open_tensors(folder: str | Path, wanted: Iterable[Slot], model_type: str) -> dict[str, Tensor]:
-    """The tensors of a folder under the names of the table, after the strict check. A tied head may be stored again, if it is equal."""
-    wanted, found = list(wanted), {}
-    for name, tensor in open_folder(folder).items():
+    """The tensors of a folder under the names of the table. `UserError` names all that is wrong with its files and names, in one line."""
+    found, faults = survey(folder, wanted, model_type)
+    raise_faults(faults, folder)
+    return found
+
+
+def survey(folder: str | Path, wanted: Iterable[Slot], model_type: str) -> tuple[dict[str, Tensor], list[str]]:
+    """-> (tensors under the names of the table, everything that is wrong). A tied head may be stored again, if it is equal."""
+    scan = scan_folder(folder)
+    refuse_tensors(folder, [*scan.tensors, *scan.lost])
+    wanted, found, faults = list(wanted), {}, list(scan.faults)
+    for name, tensor in scan.tensors.items():
         key = canonical(name, model_type)
         if key in found:
-            raise UserError(f"{folder}: tensor {name!r} is there twice, under two spellings of {key!r}")
+            faults.append(f"tensor {name!r} is there twice, under two spellings of {key!r}")
         if not any(re.fullmatch(pattern, key) for pattern in UNUSED):
             found[key] = tensor
     if HEAD in found and EMBEDDING in found and all(slot.name != HEAD for slot in wanted):
-        if not np.array_equal(found.pop(HEAD).read(), found[EMBEDDING].read()):
-            raise UserError(f"{folder}: config.json ties the head to the embedding, but {HEAD!r} differs from {EMBEDDING!r}")
-    check(found, wanted, str(folder))
-    return found
+        if not same_values(found.pop(HEAD), found[EMBEDDING]):
+            faults.append(f"config.json ties the head to the embedding, but {HEAD!r} differs from {EMBEDDING!r}")
+    return found, faults + name_faults(found, wanted, {canonical(name, model_type) for name in scan.lost})
+
+
+def same_values(a: Tensor, b: Tensor) -> bool:
+    return (a.shape, a.dtype) == (b.shape, b.dtype) and all(map(np.array_equal, blocks(a), blocks(b)))
 
 
 def save_model(model: SpaceVista, folder: str | Path, *, source: str | Path | None = None, dtype=None) -> None:
@@ -135,13 +156,13 @@ def init_model(
     cfg, model_type = read_config(qwen)
     if model_type != "qwen2_5_vl":
         raise UserError(f"{qwen / 'config.json'}: model_type {model_type!r}; expected 'qwen2_5_vl' to start from")
-    tensors = open_tensors(qwen, _slots_of(cfg), model_type)
+    tensors = open_tensors(qwen, slots_of(cfg), model_type)
     cfg = dataclasses.replace(cfg, experts=experts)
     if dino is not None:
         dino = find_folder(dino)
         cfg = dataclasses.replace(cfg, dino=read_dino_config(dino), fusion=fusion or FusionConfig())
-        tensors |= open_tensors(dino, [slot for slot in _slots_of(cfg) if slot.paths[0].startswith("dino.")], "dinov3_vit")
-    new = [slot for slot in _slots_of(cfg) if slot.name not in tensors]
+        tensors |= open_tensors(dino, [slot for slot in slots_of(cfg) if slot.paths[0].startswith("dino.")], "dinov3_vit")
+    new = [slot for slot in slots_of(cfg) if slot.name not in tensors]
     leaves = _initial({path for slot in new for path in slot.paths}, cfg, seed)
     tensors |= {slot.name: leaf_tensor(slot, leaves) for slot in new}
     with new_folder(out) as folder:
@@ -152,20 +173,12 @@ def init_model(
 def random_dino(cfg: DINOv3Config, out: str | Path, seed: int = 0) -> None:
     """A DINOv3 folder of freshly drawn weights, under the names of the released files: a tower where none can be had."""
     whole = SpaceVistaConfig(dino=cfg, fusion=FusionConfig())
-    wanted = [slot for slot in _slots_of(whole) if slot.paths[0].startswith("dino.")]
+    wanted = [slot for slot in slots_of(whole) if slot.paths[0].startswith("dino.")]
     leaves = _initial({slot.paths[0] for slot in wanted}, whole, seed)
     tensors = {slot.name.removeprefix("model.dinov3.").removeprefix("model."): leaf_tensor(slot, leaves) for slot in wanted}
     with new_folder(out) as folder:
         write_folder(folder, tensors)
         write_json(folder / "config.json", cfg.to_hf())
-
-
-def read_dino_config(folder: str | Path) -> DINOv3Config:
-    file = Path(folder) / "config.json"
-    hf = read_json(file)
-    if hf.get("model_type") != "dinov3_vit":
-        raise unknown(f"{file}: model_type", hf.get("model_type"), ("dinov3_vit",))
-    return DINOv3Config.from_hf(hf)
 
 
 def as_dtype(dtype) -> np.dtype:
@@ -179,7 +192,7 @@ def _by_path(state) -> dict[str, nnx.Param]:
     return {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
 
 
-def _slots_of(cfg: SpaceVistaConfig) -> list[Slot]:
+def slots_of(cfg: SpaceVistaConfig) -> list[Slot]:
     return slots(cfg, {path: leaf.shape for path, leaf in abstract_model(cfg)[1].items()})
 
 
