@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import jax
@@ -19,38 +19,28 @@ from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVi
 from sv_jax.models.spacevista.model import SpaceVista
 from sv_jax.weights.folders import REMOTE_CODE, copy_processor_files, find_folder, new_folder, read_json
 from sv_jax.weights.foreign import refuse_config, refuse_folder, refuse_tensors
-from sv_jax.weights.names import UNUSED, Slot, canonical, name_faults, released, slots, to_file, to_leaf
+from sv_jax.weights.names import UNUSED, Slot, canonical, name_faults, released, slots, to_file
 from sv_jax.weights.safetensors_io import DTYPES, Tensor, blocks, raise_faults, scan_folder, write_folder
+from sv_jax.weights.stream import Shardings, read_leaves
 
 HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
 CARRIED = ("bos_token_id", "eos_token_id", "pad_token_id")  # of config.json: not ours, but `generate` falls back on them
-Shardings = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
 
 
 def load_model(folder: str | Path, *, dtype=None, shardings: Shardings | None = None) -> SpaceVista:
     """A plain Qwen2.5-VL or a SpaceVista model from its folder (or hub id).
 
-    `dtype` converts every weight (None keeps the stored one); `shardings(path, shape)` says where a leaf lives. One leaf at a time is
-    filled on the host and moved. `UserError` when a tensor is unknown, absent or misshapen, or a file is not whole.
+    `dtype` converts every weight (None keeps the stored one); `shardings(path, shape)` says where a leaf lives. `UserError` names in one
+    line every tensor that is unknown, absent, misshapen or not finite, and every file that is not whole.
     """
     folder = find_folder(folder)
     cfg, model_type = read_config(folder)
     graph, leaves = abstract_model(cfg)
     wanted = slots(cfg, {path: leaf.shape for path, leaf in leaves.items()})
     found = open_tensors(folder, wanted, model_type)
-    sources: dict[str, list[Slot]] = {path: [] for path in leaves}
-    for slot in wanted:
-        for path in slot.paths:
-            sources[path].append(slot)
     dtype = None if dtype is None else as_dtype(dtype)
-    state = []
-    for path, leaf in leaves.items():
-        array = _read_leaf(path, leaf.shape, sources[path], found, dtype)
-        if shardings is None:
-            array = jax.device_put(array)
-        else:
-            array = jax.make_array_from_callback(array.shape, shardings(path, array.shape), array.__getitem__)
-        state.append((tuple(path.split(".")), leaf.replace(array)))
+    arrays = read_leaves({path: leaf.shape for path, leaf in leaves.items()}, wanted, found, dtype, shardings, str(folder))
+    state = [(tuple(path.split(".")), leaf.replace(arrays.pop(path))) for path, leaf in leaves.items()]
     return nnx.merge(graph, nnx.from_flat_state(state))
 
 
@@ -200,16 +190,6 @@ def _initial(paths: set[str], cfg: SpaceVistaConfig, seed: int) -> dict[str, jax
     """Some leaves of a freshly drawn model; the compiler drops the work for all others."""
     pick = lambda state: {path: leaf.get_value() for path, leaf in _by_path(state).items() if path in paths}  # noqa: E731
     return jax.jit(lambda: pick(nnx.state(SpaceVista(cfg, nnx.Rngs(seed)))))()
-
-
-def _read_leaf(path: str, shape: tuple[int, ...], sources: list[Slot], found: Mapping[str, Tensor], dtype) -> np.ndarray:
-    """One of our leaves, filled layer by layer. Layers stored in different dtypes meet in the wider one."""
-    if dtype is None:
-        dtype = np.dtype(jnp.result_type(*{found[slot.name].dtype for slot in sources}))
-    out = np.empty(shape, dtype)
-    for slot in sources:
-        out[... if slot.layer is None else slot.layer] = to_leaf(slot, found[slot.name].read(), path)
-    return out
 
 
 def _row(leaf: jax.Array, layer: int | None) -> np.ndarray:

@@ -164,14 +164,8 @@ def slots(cfg: SpaceVistaConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[
     return out
 
 
-def to_leaf(slot: Slot, theirs: np.ndarray, path: str) -> np.ndarray:
-    """The values of one of our leaves (one layer of it) out of a tensor of the file."""
-    parts = np.split(theirs.reshape(slot.folded), len(slot.paths))
-    return parts[slot.paths.index(path)].transpose(slot.axes)
-
-
 def to_file(slot: Slot, leaves: Iterable[np.ndarray]) -> np.ndarray:
-    """A tensor of the file out of the leaves (one layer of each) that it holds: the inverse of `to_leaf`."""
+    """A tensor of the file out of the leaves (one layer of each) that it holds."""
     parts = [leaf.transpose(np.argsort(slot.axes)) for leaf in leaves]
     return (np.concatenate(parts) if len(parts) > 1 else parts[0]).reshape(slot.shape)
 

@@ -28,7 +28,7 @@ DTYPES = {
 }  # fmt: skip
 DTYPES = {name: np.dtype(dtype) for name, dtype in DTYPES.items()}
 SHOWN = 8  # faults in one line
-BLOCK = 16 << 20  # bytes read at a time where a tensor need not be whole
+BLOCK = 8 << 20  # bytes read at a time where a tensor need not be whole
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 

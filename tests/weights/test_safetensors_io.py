@@ -12,8 +12,17 @@ from safetensors import safe_open
 from sv_jax.errors import UserError
 from sv_jax.weights.folders import new_folder
 from sv_jax.weights.safetensors_io import (
-    DTYPES, Tensor, blocks, is_finite, open_file, open_folder, read_part, scan_folder, write_file, write_folder,
-)  # fmt: skip
+    DTYPES,
+    Tensor,
+    blocks,
+    is_finite,
+    open_file,
+    open_folder,
+    read_part,
+    scan_folder,
+    write_file,
+    write_folder,
+)
 
 
 def lazy(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
