@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -17,10 +17,11 @@ from sv_jax.files import write_json
 from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig
 from sv_jax.models.spacevista.model import SpaceVista
+from sv_jax.weights.adapters import read_adapter_configs, read_adapters
 from sv_jax.weights.folders import REMOTE_CODE, copy_processor_files, find_folder, new_folder, read_json
 from sv_jax.weights.foreign import refuse_config, refuse_folder, refuse_tensors
 from sv_jax.weights.names import UNUSED, Slot, canonical, name_faults, released, slots, to_file
-from sv_jax.weights.safetensors_io import DTYPES, Tensor, blocks, raise_faults, scan_folder, write_folder
+from sv_jax.weights.safetensors_io import DTYPES, SHARD_BYTES, Tensor, blocks, raise_faults, scan_folder, write_folder
 from sv_jax.weights.stream import Shardings, read_leaves
 
 HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
@@ -42,6 +43,14 @@ def load_model(folder: str | Path, *, dtype=None, shardings: Shardings | None = 
     arrays = read_leaves({path: leaf.shape for path, leaf in leaves.items()}, wanted, found, dtype, shardings, str(folder))
     state = [(tuple(path.split(".")), leaf.replace(arrays.pop(path))) for path, leaf in leaves.items()]
     return nnx.merge(graph, nnx.from_flat_state(state))
+
+
+def open_model(folder: str | Path) -> tuple[SpaceVistaConfig, dict[str, Tensor]]:
+    """-> (config, the tensors of the file under the names of the table and in its order), as strict as `load_model`."""
+    cfg, model_type = read_config(folder)
+    wanted = slots_of(cfg)
+    found = open_tensors(folder, wanted, model_type)
+    return cfg, {slot.name: found[slot.name] for slot in wanted}
 
 
 def abstract_model(cfg: SpaceVistaConfig) -> tuple[nnx.GraphDef, dict[str, nnx.Param]]:
@@ -109,7 +118,9 @@ def save_model(model: SpaceVista, folder: str | Path, *, source: str | Path | No
         write_model(new, model.cfg, model_tensors(model, dtype), source)
 
 
-def write_model(folder: Path, cfg: SpaceVistaConfig, tensors: Mapping[str, Tensor], source: str | Path | None) -> None:
+def write_model(
+    folder: Path, cfg: SpaceVistaConfig, tensors: Mapping[str, Tensor], source: str | Path | None, max_shard_bytes: int = SHARD_BYTES
+) -> None:
     """Fill an empty folder with a model whose tensors (under the names of the table) are made one by one as they are written."""
     config = cfg.to_hf() | {"torch_dtype": next(iter(tensors.values())).dtype.name}
     if source is not None:
@@ -120,7 +131,7 @@ def write_model(folder: Path, cfg: SpaceVistaConfig, tensors: Mapping[str, Tenso
         (folder / REMOTE_CODE).write_bytes((Path(__file__).parent / "remote" / REMOTE_CODE).read_bytes())
     else:
         tensors = {released(name): tensor for name, tensor in tensors.items()}
-    write_folder(folder, tensors)
+    write_folder(folder, tensors, max_shard_bytes)
     write_json(folder / "config.json", config)
 
 
@@ -138,20 +149,30 @@ def leaf_tensor(slot: Slot, leaves: Mapping[str, jax.Array], dtype=None) -> Tens
 
 
 def init_model(
-    qwen: str | Path, dino: str | Path | None, fusion: FusionConfig | None, experts: ExpertsConfig | None, out: str | Path, seed: int = 0
+    qwen: str | Path,
+    dino: str | Path | None,
+    fusion: FusionConfig | None,
+    experts: ExpertsConfig | None,
+    out: str | Path,
+    seed: int = 0,
+    adapters: Sequence[str | Path] = (),
 ) -> SpaceVistaConfig:
     """Assemble a SpaceVista folder from two Hugging Face folders (or hub ids), tensor by tensor; what neither has is drawn from `seed`, in
-    f32. With the output projections of fusion and experts at zero the new model still is the Qwen2.5-VL it came from."""
-    qwen = find_folder(qwen)
+    f32. With the output projections of fusion and experts at zero the new model still is the Qwen2.5-VL it came from. `adapters`: PEFT's
+    LoRA folders, which become the experts in this order."""
+    qwen, adapters = find_folder(qwen), [find_folder(adapter) for adapter in adapters]
     cfg, model_type = read_config(qwen)
     if model_type != "qwen2_5_vl":
         raise UserError(f"{qwen / 'config.json'}: model_type {model_type!r}; expected 'qwen2_5_vl' to start from")
     tensors = open_tensors(qwen, slots_of(cfg), model_type)
+    experts = read_adapter_configs(adapters, experts or ExpertsConfig()) if adapters else experts
     cfg = dataclasses.replace(cfg, experts=experts)
     if dino is not None:
         dino = find_folder(dino)
         cfg = dataclasses.replace(cfg, dino=read_dino_config(dino), fusion=fusion or FusionConfig())
         tensors |= open_tensors(dino, [slot for slot in slots_of(cfg) if slot.paths[0].startswith("dino.")], "dinov3_vit")
+    if adapters:
+        tensors |= read_adapters(adapters, [slot for slot in slots_of(cfg) if slot.name.endswith((".lora_A", ".lora_B"))])
     new = [slot for slot in slots_of(cfg) if slot.name not in tensors]
     leaves = _initial({path for slot in new for path in slot.paths}, cfg, seed)
     tensors |= {slot.name: leaf_tensor(slot, leaves) for slot in new}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ DTYPES = {
 }  # fmt: skip
 DTYPES = {name: np.dtype(dtype) for name, dtype in DTYPES.items()}
 SHOWN = 8  # faults in one line
+SHARD_BYTES = 5 * 10**9
 BLOCK = 8 << 20  # bytes read at a time where a tensor need not be whole
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -209,7 +211,22 @@ def not_finite(name: str, file: str) -> str:
     return f"tensor {name!r} in {file} holds NaN or infinite values"
 
 
-def write_folder(folder: str | Path, tensors: Mapping[str, Tensor], max_shard_bytes: int = 5 * 10**9) -> None:
+def cast(tensor: Tensor, dtype: np.dtype | None) -> Tensor:
+    """The tensor in another dtype; None leaves it as it is."""
+    if dtype in (None, tensor.dtype):
+        return tensor
+    return Tensor(tensor.shape, dtype, lambda: tensor.read().astype(dtype), tensor.file)
+
+
+def num_bytes(size: int | str) -> int:
+    """`"5GB"` -> 5 · 10^9, `"5GiB"` -> 5 · 2^30, as transformers reads `max_shard_size`."""
+    match = re.fullmatch(r"(\d+) *([KMGT]?)(i?)B?", str(size), re.IGNORECASE)
+    if not match or int(match[1]) == 0:
+        raise UserError(f"max_shard_size {size!r}: expected a number of bytes, or one with a unit such as 5GB or 500MB")
+    return int(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")
+
+
+def write_folder(folder: str | Path, tensors: Mapping[str, Tensor], max_shard_bytes: int = SHARD_BYTES) -> None:
     """Write tensors as `model.safetensors`, or as shards of at most `max_shard_bytes` (a larger tensor gets its own) and their index."""
     folder = Path(folder)
     shards: list[list[str]] = [[]]
@@ -244,4 +261,6 @@ def write_file(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
             array = np.asarray(t.read(), order="C")
             if array.shape != t.shape or array.dtype != t.dtype:
                 raise AssertionError(f"{name}: announced {t.shape} {t.dtype}, made {array.shape} {array.dtype}")
+            if array.dtype.kind not in "iub" and not is_finite(array):
+                raise UserError(not_finite(name, t.file or str(path)))
             f.write(array.reshape(-1).view(np.uint8).data)
