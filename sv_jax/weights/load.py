@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 
 from sv_jax.errors import UserError, unknown
 from sv_jax.files import write_json
@@ -114,8 +115,14 @@ def save_model(model: SpaceVista, folder: str | Path, *, source: str | Path | No
     odd = set(_by_path(nnx.state(model))) ^ set(abstract_model(model.cfg)[1])
     if odd:
         raise AssertionError(f"the model's parameters are not those of its config, which could not be loaded again: {sorted(odd)}")
-    with new_folder(folder) as new:
-        write_model(new, model.cfg, model_tensors(model, dtype), source)
+    tensors = model_tensors(model, dtype)
+    if jax.process_index() == 0:
+        with new_folder(folder) as new:
+            write_model(new, model.cfg, tensors, source)
+    else:  # takes part in gathering each tensor
+        for tensor in tensors.values():
+            tensor.read()
+    multihost_utils.sync_global_devices("model saved")
 
 
 def write_model(
@@ -214,8 +221,9 @@ def _initial(paths: set[str], cfg: SpaceVistaConfig, seed: int) -> dict[str, jax
 
 
 def _row(leaf: jax.Array, layer: int | None) -> np.ndarray:
-    """One layer of a leaf on the host; not the whole leaf, which JAX would keep there as a second copy."""
-    if layer is None:
-        return np.asarray(leaf)
-    (device, *others) = leaf.devices()
-    return np.asarray(leaf)[layer] if device.platform == "cpu" and not others else np.asarray(leaf[layer])
+    """One layer of a leaf on the host, from the devices of all processes; not the whole leaf, which JAX would keep as a second copy."""
+    (device, *others) = leaf.sharding.device_set
+    if device.platform == "cpu" and not others:
+        return np.asarray(leaf) if layer is None else np.asarray(leaf)[layer]
+    leaf = leaf.copy() if layer is None else leaf[layer]
+    return np.asarray(leaf if leaf.is_fully_addressable else multihost_utils.process_allgather(leaf, tiled=True))
