@@ -36,11 +36,13 @@ def _demo(args: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class InitConfig:
-    """`sv-jax init`: `fusion` and `experts` are null where the model shall have none."""
+    """`sv-jax init`: `fusion` and `experts` are null where the model shall have none. `adapters` are PEFT's LoRA folders, which become the
+    experts (their number, rank and alpha are theirs): for tiny, tabletop, … in this order."""
 
     qwen: str
     out: str
     dino: str | None = None
+    adapters: tuple[str, ...] = ()
     fusion: FusionConfig | None = None
     experts: ExpertsConfig | None = field(default_factory=ExpertsConfig)
     seed: int = 0
@@ -50,7 +52,7 @@ def _init(args: argparse.Namespace) -> None:
     from sv_jax.weights import init_model
 
     cfg = args.config
-    init_model(cfg.qwen, cfg.dino, cfg.fusion, cfg.experts, cfg.out, cfg.seed)
+    init_model(cfg.qwen, cfg.dino, cfg.fusion, cfg.experts, cfg.out, cfg.seed, cfg.adapters)
     print(cfg.out)
 
 
@@ -176,7 +178,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="F", help="folder to write")
     parser.add_argument("--as", dest="as_", default="spacevista", metavar="FORMAT", help="spacevista (default), qwen or peft")
     parser.add_argument("--scale", help="with --as qwen: the expert to merge, or none")
+    parser.add_argument("--weights", metavar="SCALE=W,…", help="with --as qwen: the sum of experts to merge, such as tiny=0.2,indoor=0.8")
     parser.add_argument("--dtype", help="of the weights, such as bfloat16 (default: as they were trained)")
+    parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights (default: 5GB)")
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -185,8 +189,36 @@ def _export(args: argparse.Namespace) -> None:
     from sv_jax.weights import export
 
     trained = Path(args.run) / "model"
-    export(trained if trained.is_dir() else args.run, args.out, as_=args.as_, scale=args.scale, dtype=args.dtype)
+    source = trained if trained.is_dir() else args.run
+    weights = None if args.weights is None else _scale_weights(args.weights)
+    export(source, args.out, args.as_, args.scale, args.dtype, weights, args.max_shard_size)
     print(args.out)
+
+
+def _scale_weights(text: str) -> dict[str, float]:
+    """`tiny=0.2,indoor=0.8` -> {"tiny": 0.2, "indoor": 0.8}."""
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    try:
+        return {scale.strip(): float(weight) for scale, _, weight in pairs}
+    except ValueError as error:
+        raise UserError(f"--weights {text!r}: expected a number for each scale, as in tiny=0.2,indoor=0.8") from error
+
+
+def _inspect_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="model folder or hub id")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("--quick", action="store_true", help="read the headers only: NaN and infinite values are not found")
+
+
+def _inspect_weights(args: argparse.Namespace) -> None:
+    import json
+
+    from sv_jax.weights.inspect import as_json, as_text, inspect_weights
+    from sv_jax.weights.safetensors_io import raise_faults
+
+    found = inspect_weights(args.folder, values=not args.quick)
+    print(json.dumps(as_json(found)) if args.json else "\n".join(as_text(found)))
+    raise_faults(found.faults, args.folder)
 
 
 VERBS = {
@@ -199,7 +231,8 @@ VERBS = {
     "init": Verb(
         "a SpaceVista model folder from a Qwen2.5-VL and a DINOv3 checkpoint",
         "  sv-jax init --qwen Qwen/Qwen2.5-VL-7B-Instruct --dino facebook/dinov3-vitl16-pretrain-lvd1689m --out models/base\n"
-        "  sv-jax init --qwen models/qwen --out models/experts --experts.rank 16      experts only, no DINOv3",
+        "  sv-jax init --qwen models/qwen --out models/experts --experts.rank 16      experts only, no DINOv3\n"
+        "  sv-jax init --qwen out/base --adapters out/tiny,out/tabletop,out/indoor,out/outdoor --out models/again      back from --as peft",
         _init,
         config=lambda: InitConfig,
     ),
@@ -243,6 +276,13 @@ VERBS = {
         _eval,
         config=_eval_config,
         compiles=True,
+    ),
+    "inspect weights": Verb(
+        "what is in a model folder: tensors, what each becomes here, totals; for a wrong folder all its faults",
+        "  sv-jax inspect weights Qwen/Qwen2.5-VL-3B-Instruct --quick\n"
+        "  sv-jax inspect weights runs/demo/export --json      exit code 2 when something is wrong",
+        _inspect_weights,
+        _inspect_weights_arguments,
     ),
     "export": Verb(
         "weights back to Hugging Face",

@@ -1,4 +1,4 @@
-"""Trained weights back to Hugging Face: as a SpaceVista folder, as plain Qwen2.5-VL, or as PEFT adapters."""
+"""Trained weights back to Hugging Face: as a SpaceVista folder, as plain Qwen2.5-VL, or as PEFT adapters; from file to file."""
 
 from __future__ import annotations
 
@@ -9,99 +9,92 @@ from pathlib import Path
 import numpy as np
 
 from sv_jax.errors import UserError, unknown
-from sv_jax.files import write_json
-from sv_jax.models.spacevista.config import SCALES, ExpertsConfig
-from sv_jax.models.spacevista.model import SpaceVista
+from sv_jax.models.spacevista.config import SCALES, ExpertsConfig, SpaceVistaConfig
+from sv_jax.weights.adapters import write_adapter
 from sv_jax.weights.folders import find_folder, new_folder
-from sv_jax.weights.load import load_model, model_tensors, save_model, write_model
-from sv_jax.weights.safetensors_io import Tensor, write_file
+from sv_jax.weights.load import as_dtype, open_model, write_model
+from sv_jax.weights.safetensors_io import Tensor, cast, num_bytes
 
 FORMATS = ("spacevista", "qwen", "peft")
-TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"  # a list of suffixes would also hit the vision tower's MLPs
 
 
-def export(model: str | Path, out: str | Path, as_: str = "spacevista", scale: str | None = None, dtype: str | None = None) -> None:
-    """Write the model in a folder to the folder `out`, with its weights in `dtype` (None: as they are stored).
+def export(
+    model: str | Path,
+    out: str | Path,
+    as_: str = "spacevista",
+    scale: str | None = None,
+    dtype: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    max_shard_size: int | str = "5GB",
+) -> None:
+    """Write the model in a folder to the folder `out`, one tensor at a time, with its weights in `dtype` (None: as they are stored).
 
-    `spacevista`: the whole model with its torch code. `qwen`: Qwen2.5-VL without DINOv3 and fusion, with the expert of `scale` merged into
-    the weights ("none": no expert). `peft`: `out/base` (that Qwen2.5-VL, no expert) and one LoRA folder per expert, named by its scale.
+    `spacevista`: the whole model with its torch code. `qwen`: Qwen2.5-VL without DINOv3 and fusion, and merged into it the expert of
+    `scale` ("none": no expert) or the sum of experts by `weights` {scale: weight}. `peft`: `out/base` (that Qwen2.5-VL, no expert) and
+    one LoRA folder per expert, named by its scale.
     """
     if as_ not in FORMATS:
         raise unknown("export format", as_, FORMATS)
-    source = find_folder(model)
-    model = load_model(source, dtype=dtype)
-    experts = model.cfg.experts
-    if as_ == "qwen":
-        expert = _expert_of(scale, experts)
-        with new_folder(out) as folder:
-            _write_qwen(folder, model, expert, source)
-        return
-    if scale is not None:
-        raise UserError(f"scale {scale!r}: only `--as qwen` merges one scale's expert; leave it out for `--as {as_}`")
-    if as_ == "spacevista":
-        return save_model(model, out, source=source)
-    if experts is None:
+    if as_ != "qwen" and (scale, weights) != (None, None):
+        given = f"weights {dict(weights)}" if scale is None else f"scale {scale!r}"
+        raise UserError(f"{given}: only `--as qwen` merges experts; leave it out for `--as {as_}`")
+    source, limit, dtype = find_folder(model), num_bytes(max_shard_size), None if dtype is None else as_dtype(dtype)
+    cfg, tensors = open_model(source)
+    if as_ == "peft" and cfg.experts is None:
         raise UserError("--as peft: the model has no scale experts to export")
+    gate = gates(scale, weights, cfg.experts) if as_ == "qwen" else None
     with new_folder(out) as folder:
-        (folder / "base").mkdir()
-        _write_qwen(folder / "base", model, None, source)
-        for e, name in enumerate(experts.names):
-            (folder / name).mkdir()
-            write_file(folder / name / "adapter_model.safetensors", adapter_tensors(model, e))
-            write_json(folder / name / "adapter_config.json", adapter_config(experts, str(Path(out) / "base")))
+        if as_ == "spacevista":
+            return write_model(folder, cfg, {name: cast(tensor, dtype) for name, tensor in tensors.items()}, source, limit)
+        base = folder / "base" if as_ == "peft" else folder
+        base.mkdir(exist_ok=True)
+        plain = dataclasses.replace(cfg, dino=None, fusion=None, experts=None)
+        write_model(base, plain, merged(tensors, gate, cfg, dtype), source, limit)
+        for e, name in enumerate(cfg.experts.names if as_ == "peft" else ()):
+            write_adapter(folder / name, cfg.experts, str(Path(out) / "base"), tensors, e, dtype)
 
 
-def adapter_config(experts: ExpertsConfig, base: str) -> dict:
-    """`adapter_config.json` of one expert."""
-    return {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": experts.rank, "lora_alpha": experts.alpha,
-        "lora_dropout": 0.0, "use_rslora": False, "use_dora": False, "bias": "none", "fan_in_fan_out": False, "target_modules": TARGETS,
-        "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None, "inference_mode": True, "init_lora_weights": True,
-    }  # fmt: skip
-
-
-def adapter_tensors(model: SpaceVista, expert: int) -> dict[str, Tensor]:
-    """One expert's low-rank pairs under PEFT's names for transformers >= 4.52 modules."""
-    return {
-        f"base_model.model.{name}.weight": Tensor(t.shape[1:], t.dtype, lambda t=t: t.read()[expert])
-        for name, t in model_tensors(model).items()
-        if name.endswith((".lora_A", ".lora_B"))
-    }
-
-
-def merge(weight: np.ndarray, a: np.ndarray, b: np.ndarray, scaling: float) -> np.ndarray:
-    """W [out, in] + scaling · B [out, R] · A [R, in], computed in f32 and rounded once to the dtype of W."""
-    delta = scaling * (b.astype(np.float32) @ a.astype(np.float32))
-    return (weight.astype(np.float32) + delta).astype(weight.dtype)
-
-
-def _expert_of(scale: str | None, experts: ExpertsConfig | None) -> int | None:
-    if scale == "none" or (scale is None and experts is None):
+def gates(scale: str | None, weights: Mapping[str, float] | None, experts: ExpertsConfig | None) -> np.ndarray | None:
+    """The weight of each expert, f32 [E]; None for no expert at all."""
+    if scale is not None and weights is not None:
+        raise UserError(f"scale {scale!r} and weights {dict(weights)}: give one of them")
+    if scale == "none" or (scale is None and weights is None and experts is None):
         return None
     if experts is None:
-        raise UserError(f"scale {scale!r}: the model has no scale experts to merge; leave it out")
-    if scale is None:
-        raise UserError(f"--as qwen merges one scale's expert: give --scale, one of {', '.join(SCALES)}, or none for the plain base")
-    if scale not in SCALES:
-        raise unknown("scale", scale, (*SCALES, "none"))
-    return experts.expert_of(scale)
+        raise UserError(f"scale {scale or ', '.join(weights)!r}: the model has no scale experts to merge; leave it out")
+    if scale is None and weights is None:
+        raise UserError(f"--as qwen merges experts: give --scale, one of {', '.join(SCALES)}, or none for the base, or give --weights")
+    out = np.zeros(experts.num_experts, np.float32)
+    for name, weight in (weights or {scale: 1.0}).items():
+        if name not in SCALES:
+            raise unknown("scale", name, SCALES if weights else (*SCALES, "none"))
+        out[experts.expert_of(name)] += weight
+    return out
 
 
-def _write_qwen(folder: Path, model: SpaceVista, expert: int | None, source: Path) -> None:
-    cfg = dataclasses.replace(model.cfg, dino=None, fusion=None, experts=None)
-    write_model(folder, cfg, _merged(model_tensors(model), expert, model.cfg.experts), source)
-
-
-def _merged(tensors: Mapping[str, Tensor], expert: int | None, experts: ExpertsConfig | None) -> dict[str, Tensor]:
-    """The tensors of the plain Qwen2.5-VL inside, one expert's low-rank products added where there are any."""
+def merged(tensors: Mapping[str, Tensor], gate: np.ndarray | None, cfg: SpaceVistaConfig, dtype: np.dtype | None) -> dict[str, Tensor]:
+    """The tensors of the plain Qwen2.5-VL inside, plus the experts' low-rank products times `gate` [E]."""
     out = {}
     for name, w in tensors.items():
         if name.startswith(("model.dinov3.", "model.geometry_merger.", "model.feature_fusion.")) or ".lora_" in name or ".router." in name:
             continue
         module = name.removesuffix(".weight")
-        if expert is not None and f"{module}.lora_A" in tensors:
+        out[name] = cast(w, dtype)
+        if gate is not None and f"{module}.lora_A" in tensors:
             a, b = tensors[f"{module}.lora_A"], tensors[f"{module}.lora_B"]
-            read = lambda w=w, a=a, b=b: merge(w.read(), a.read()[expert], b.read()[expert], experts.scaling)  # noqa: E731
-            w = w._replace(read=read)
-        out[name] = w
+            make = lambda w=w, a=a, b=b, to=out[name].dtype: _merge_all(w.read(), a.read(), b.read(), gate, cfg.experts.scaling, to)  # noqa: E731
+            out[name] = Tensor(w.shape, out[name].dtype, make)
     return out
+
+
+def _merge_all(weight: np.ndarray, a: np.ndarray, b: np.ndarray, gate: np.ndarray, scaling: float, dtype: np.dtype) -> np.ndarray:
+    """W [out, in] + the experts A [E, R, in] and B [E, out, R] times gate [E], as one pair of rank E*R."""
+    on = np.flatnonzero(gate)
+    b = gate[on, None, None] * b[on].astype(np.float32)
+    return merge(weight, np.concatenate(a[on]), np.concatenate(b, axis=1), scaling, dtype)
+
+
+def merge(weight: np.ndarray, a: np.ndarray, b: np.ndarray, scaling: float, dtype: np.dtype | None = None) -> np.ndarray:
+    """W [out, in] + scaling · B [out, R] · A [R, in], computed in f32 and rounded once, to `dtype` or to that of W."""
+    delta = scaling * (b.astype(np.float32) @ a.astype(np.float32))
+    return (weight.astype(np.float32) + delta).astype(dtype or weight.dtype)

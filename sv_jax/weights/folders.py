@@ -15,12 +15,13 @@ from sv_jax.errors import UserError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 REMOTE_CODE = "modeling_spacevista.py"
+ADAPTER_CONFIG = "adapter_config.json"
 PROCESSOR_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
     "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json", "chat_template.json", "chat_template.jinja",
     "generation_config.json",
 )  # fmt: skip
-MODEL_FILES = {*PROCESSOR_FILES, "config.json", INDEX, REMOTE_CODE, "adapter_config.json"}
+MODEL_FILES = {*PROCESSOR_FILES, "config.json", INDEX, REMOTE_CODE, ADAPTER_CONFIG}
 
 
 def find_folder(name: str | Path) -> Path:

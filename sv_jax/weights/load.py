@@ -4,53 +4,54 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 
 from sv_jax.errors import UserError, unknown
 from sv_jax.files import write_json
 from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig
 from sv_jax.models.spacevista.model import SpaceVista
+from sv_jax.weights.adapters import read_adapter_configs, read_adapters
 from sv_jax.weights.folders import REMOTE_CODE, copy_processor_files, find_folder, new_folder, read_json
-from sv_jax.weights.names import UNUSED, Slot, canonical, check, released, slots, to_file, to_leaf
-from sv_jax.weights.safetensors_io import DTYPES, Tensor, open_folder, write_folder
+from sv_jax.weights.foreign import refuse_config, refuse_folder, refuse_tensors
+from sv_jax.weights.names import UNUSED, Slot, canonical, name_faults, released, slots, to_file
+from sv_jax.weights.safetensors_io import DTYPES, SHARD_BYTES, Tensor, blocks, raise_faults, scan_folder, write_folder
+from sv_jax.weights.stream import Shardings, read_leaves
 
 HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
 CARRIED = ("bos_token_id", "eos_token_id", "pad_token_id")  # of config.json: not ours, but `generate` falls back on them
-Shardings = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
 
 
 def load_model(folder: str | Path, *, dtype=None, shardings: Shardings | None = None) -> SpaceVista:
     """A plain Qwen2.5-VL or a SpaceVista model from its folder (or hub id).
 
-    `dtype` converts every weight (None keeps the stored one); `shardings(path, shape)` says where a leaf lives. One leaf at a time is
-    filled on the host and moved. `UserError` when a tensor is unknown, absent or misshapen, or a file is not whole.
+    `dtype` converts every weight (None keeps the stored one); `shardings(path, shape)` says where a leaf lives. `UserError` names in one
+    line every tensor that is unknown, absent, misshapen or not finite, and every file that is not whole.
     """
     folder = find_folder(folder)
     cfg, model_type = read_config(folder)
     graph, leaves = abstract_model(cfg)
     wanted = slots(cfg, {path: leaf.shape for path, leaf in leaves.items()})
     found = open_tensors(folder, wanted, model_type)
-    sources: dict[str, list[Slot]] = {path: [] for path in leaves}
-    for slot in wanted:
-        for path in slot.paths:
-            sources[path].append(slot)
     dtype = None if dtype is None else as_dtype(dtype)
-    state = []
-    for path, leaf in leaves.items():
-        array = _read_leaf(path, leaf.shape, sources[path], found, dtype)
-        if shardings is None:
-            array = jax.device_put(array)
-        else:
-            array = jax.make_array_from_callback(array.shape, shardings(path, array.shape), array.__getitem__)
-        state.append((tuple(path.split(".")), leaf.replace(array)))
+    arrays = read_leaves({path: leaf.shape for path, leaf in leaves.items()}, wanted, found, dtype, shardings, str(folder))
+    state = [(tuple(path.split(".")), leaf.replace(arrays.pop(path))) for path, leaf in leaves.items()]
     return nnx.merge(graph, nnx.from_flat_state(state))
+
+
+def open_model(folder: str | Path) -> tuple[SpaceVistaConfig, dict[str, Tensor]]:
+    """-> (config, the tensors of the file under the names of the table and in its order), as strict as `load_model`."""
+    cfg, model_type = read_config(folder)
+    wanted = slots_of(cfg)
+    found = open_tensors(folder, wanted, model_type)
+    return cfg, {slot.name: found[slot.name] for slot in wanted}
 
 
 def abstract_model(cfg: SpaceVistaConfig) -> tuple[nnx.GraphDef, dict[str, nnx.Param]]:
@@ -61,31 +62,51 @@ def abstract_model(cfg: SpaceVistaConfig) -> tuple[nnx.GraphDef, dict[str, nnx.P
 
 def read_config(folder: str | Path) -> tuple[SpaceVistaConfig, str]:
     """-> (config, model_type) of a Qwen2.5-VL or SpaceVista folder."""
+    hf = _read_hf_config(folder, ("qwen2_5_vl", "spacevista"))
+    try:
+        return SpaceVistaConfig.from_hf(hf), hf["model_type"]
+    except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"{Path(folder) / 'config.json'}: not a {hf['model_type']} config: {error}") from error
+
+
+def read_dino_config(folder: str | Path) -> DINOv3Config:
+    return DINOv3Config.from_hf(_read_hf_config(folder, ("dinov3_vit",)))
+
+
+def _read_hf_config(folder: str | Path, known: tuple[str, ...]) -> dict:
+    refuse_folder(folder)
     file = Path(folder) / "config.json"
     hf = read_json(file)
-    model_type = hf.get("model_type")
-    if model_type not in ("qwen2_5_vl", "spacevista"):
-        raise unknown(f"{file}: model_type", model_type, ("qwen2_5_vl", "spacevista"))
-    try:
-        return SpaceVistaConfig.from_hf(hf), model_type
-    except (TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{file}: not a {model_type} config: {error}") from error
+    refuse_config(file, hf, known)
+    return hf
 
 
 def open_tensors(folder: str | Path, wanted: Iterable[Slot], model_type: str) -> dict[str, Tensor]:
-    """The tensors of a folder under the names of the table, after the strict check. A tied head may be stored again, if it is equal."""
-    wanted, found = list(wanted), {}
-    for name, tensor in open_folder(folder).items():
+    """The tensors of a folder under the names of the table. `UserError` names all that is wrong with its files and names, in one line."""
+    found, faults = survey(folder, wanted, model_type)
+    raise_faults(faults, folder)
+    return found
+
+
+def survey(folder: str | Path, wanted: Iterable[Slot], model_type: str) -> tuple[dict[str, Tensor], list[str]]:
+    """-> (tensors under the names of the table, everything that is wrong). A tied head may be stored again, if it is equal."""
+    scan = scan_folder(folder)
+    refuse_tensors(folder, [*scan.tensors, *scan.lost])
+    wanted, found, faults = list(wanted), {}, list(scan.faults)
+    for name, tensor in scan.tensors.items():
         key = canonical(name, model_type)
         if key in found:
-            raise UserError(f"{folder}: tensor {name!r} is there twice, under two spellings of {key!r}")
+            faults.append(f"tensor {name!r} is there twice, under two spellings of {key!r}")
         if not any(re.fullmatch(pattern, key) for pattern in UNUSED):
             found[key] = tensor
     if HEAD in found and EMBEDDING in found and all(slot.name != HEAD for slot in wanted):
-        if not np.array_equal(found.pop(HEAD).read(), found[EMBEDDING].read()):
-            raise UserError(f"{folder}: config.json ties the head to the embedding, but {HEAD!r} differs from {EMBEDDING!r}")
-    check(found, wanted, str(folder))
-    return found
+        if not same_values(found.pop(HEAD), found[EMBEDDING]):
+            faults.append(f"config.json ties the head to the embedding, but {HEAD!r} differs from {EMBEDDING!r}")
+    return found, faults + name_faults(found, wanted, {canonical(name, model_type) for name in scan.lost})
+
+
+def same_values(a: Tensor, b: Tensor) -> bool:
+    return (a.shape, a.dtype) == (b.shape, b.dtype) and all(map(np.array_equal, blocks(a), blocks(b)))
 
 
 def save_model(model: SpaceVista, folder: str | Path, *, source: str | Path | None = None, dtype=None) -> None:
@@ -94,11 +115,19 @@ def save_model(model: SpaceVista, folder: str | Path, *, source: str | Path | No
     odd = set(_by_path(nnx.state(model))) ^ set(abstract_model(model.cfg)[1])
     if odd:
         raise AssertionError(f"the model's parameters are not those of its config, which could not be loaded again: {sorted(odd)}")
-    with new_folder(folder) as new:
-        write_model(new, model.cfg, model_tensors(model, dtype), source)
+    tensors = model_tensors(model, dtype)
+    if jax.process_index() == 0:
+        with new_folder(folder) as new:
+            write_model(new, model.cfg, tensors, source)
+    else:  # takes part in gathering each tensor
+        for tensor in tensors.values():
+            tensor.read()
+    multihost_utils.sync_global_devices("model saved")
 
 
-def write_model(folder: Path, cfg: SpaceVistaConfig, tensors: Mapping[str, Tensor], source: str | Path | None) -> None:
+def write_model(
+    folder: Path, cfg: SpaceVistaConfig, tensors: Mapping[str, Tensor], source: str | Path | None, max_shard_bytes: int = SHARD_BYTES
+) -> None:
     """Fill an empty folder with a model whose tensors (under the names of the table) are made one by one as they are written."""
     config = cfg.to_hf() | {"torch_dtype": next(iter(tensors.values())).dtype.name}
     if source is not None:
@@ -109,7 +138,7 @@ def write_model(folder: Path, cfg: SpaceVistaConfig, tensors: Mapping[str, Tenso
         (folder / REMOTE_CODE).write_bytes((Path(__file__).parent / "remote" / REMOTE_CODE).read_bytes())
     else:
         tensors = {released(name): tensor for name, tensor in tensors.items()}
-    write_folder(folder, tensors)
+    write_folder(folder, tensors, max_shard_bytes)
     write_json(folder / "config.json", config)
 
 
@@ -127,21 +156,31 @@ def leaf_tensor(slot: Slot, leaves: Mapping[str, jax.Array], dtype=None) -> Tens
 
 
 def init_model(
-    qwen: str | Path, dino: str | Path | None, fusion: FusionConfig | None, experts: ExpertsConfig | None, out: str | Path, seed: int = 0
+    qwen: str | Path,
+    dino: str | Path | None,
+    fusion: FusionConfig | None,
+    experts: ExpertsConfig | None,
+    out: str | Path,
+    seed: int = 0,
+    adapters: Sequence[str | Path] = (),
 ) -> SpaceVistaConfig:
     """Assemble a SpaceVista folder from two Hugging Face folders (or hub ids), tensor by tensor; what neither has is drawn from `seed`, in
-    f32. With the output projections of fusion and experts at zero the new model still is the Qwen2.5-VL it came from."""
-    qwen = find_folder(qwen)
+    f32. With the output projections of fusion and experts at zero the new model still is the Qwen2.5-VL it came from. `adapters`: PEFT's
+    LoRA folders, which become the experts in this order."""
+    qwen, adapters = find_folder(qwen), [find_folder(adapter) for adapter in adapters]
     cfg, model_type = read_config(qwen)
     if model_type != "qwen2_5_vl":
         raise UserError(f"{qwen / 'config.json'}: model_type {model_type!r}; expected 'qwen2_5_vl' to start from")
-    tensors = open_tensors(qwen, _slots_of(cfg), model_type)
+    tensors = open_tensors(qwen, slots_of(cfg), model_type)
+    experts = read_adapter_configs(adapters, experts or ExpertsConfig()) if adapters else experts
     cfg = dataclasses.replace(cfg, experts=experts)
     if dino is not None:
         dino = find_folder(dino)
         cfg = dataclasses.replace(cfg, dino=read_dino_config(dino), fusion=fusion or FusionConfig())
-        tensors |= open_tensors(dino, [slot for slot in _slots_of(cfg) if slot.paths[0].startswith("dino.")], "dinov3_vit")
-    new = [slot for slot in _slots_of(cfg) if slot.name not in tensors]
+        tensors |= open_tensors(dino, [slot for slot in slots_of(cfg) if slot.paths[0].startswith("dino.")], "dinov3_vit")
+    if adapters:
+        tensors |= read_adapters(adapters, [slot for slot in slots_of(cfg) if slot.name.endswith((".lora_A", ".lora_B"))])
+    new = [slot for slot in slots_of(cfg) if slot.name not in tensors]
     leaves = _initial({path for slot in new for path in slot.paths}, cfg, seed)
     tensors |= {slot.name: leaf_tensor(slot, leaves) for slot in new}
     with new_folder(out) as folder:
@@ -152,20 +191,12 @@ def init_model(
 def random_dino(cfg: DINOv3Config, out: str | Path, seed: int = 0) -> None:
     """A DINOv3 folder of freshly drawn weights, under the names of the released files: a tower where none can be had."""
     whole = SpaceVistaConfig(dino=cfg, fusion=FusionConfig())
-    wanted = [slot for slot in _slots_of(whole) if slot.paths[0].startswith("dino.")]
+    wanted = [slot for slot in slots_of(whole) if slot.paths[0].startswith("dino.")]
     leaves = _initial({slot.paths[0] for slot in wanted}, whole, seed)
     tensors = {slot.name.removeprefix("model.dinov3.").removeprefix("model."): leaf_tensor(slot, leaves) for slot in wanted}
     with new_folder(out) as folder:
         write_folder(folder, tensors)
         write_json(folder / "config.json", cfg.to_hf())
-
-
-def read_dino_config(folder: str | Path) -> DINOv3Config:
-    file = Path(folder) / "config.json"
-    hf = read_json(file)
-    if hf.get("model_type") != "dinov3_vit":
-        raise unknown(f"{file}: model_type", hf.get("model_type"), ("dinov3_vit",))
-    return DINOv3Config.from_hf(hf)
 
 
 def as_dtype(dtype) -> np.dtype:
@@ -179,7 +210,7 @@ def _by_path(state) -> dict[str, nnx.Param]:
     return {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
 
 
-def _slots_of(cfg: SpaceVistaConfig) -> list[Slot]:
+def slots_of(cfg: SpaceVistaConfig) -> list[Slot]:
     return slots(cfg, {path: leaf.shape for path, leaf in abstract_model(cfg)[1].items()})
 
 
@@ -189,19 +220,10 @@ def _initial(paths: set[str], cfg: SpaceVistaConfig, seed: int) -> dict[str, jax
     return jax.jit(lambda: pick(nnx.state(SpaceVista(cfg, nnx.Rngs(seed)))))()
 
 
-def _read_leaf(path: str, shape: tuple[int, ...], sources: list[Slot], found: Mapping[str, Tensor], dtype) -> np.ndarray:
-    """One of our leaves, filled layer by layer. Layers stored in different dtypes meet in the wider one."""
-    if dtype is None:
-        dtype = np.dtype(jnp.result_type(*{found[slot.name].dtype for slot in sources}))
-    out = np.empty(shape, dtype)
-    for slot in sources:
-        out[... if slot.layer is None else slot.layer] = to_leaf(slot, found[slot.name].read(), path)
-    return out
-
-
 def _row(leaf: jax.Array, layer: int | None) -> np.ndarray:
-    """One layer of a leaf on the host; not the whole leaf, which JAX would keep there as a second copy."""
-    if layer is None:
-        return np.asarray(leaf)
-    (device, *others) = leaf.devices()
-    return np.asarray(leaf)[layer] if device.platform == "cpu" and not others else np.asarray(leaf[layer])
+    """One layer of a leaf on the host, from the devices of all processes; not the whole leaf, which JAX would keep as a second copy."""
+    (device, *others) = leaf.sharding.device_set
+    if device.platform == "cpu" and not others:
+        return np.asarray(leaf) if layer is None else np.asarray(leaf)[layer]
+    leaf = leaf.copy() if layer is None else leaf[layer]
+    return np.asarray(leaf if leaf.is_fully_addressable else multihost_utils.process_allgather(leaf, tiled=True))

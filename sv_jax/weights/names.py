@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from sv_jax.errors import UserError
 from sv_jax.models.spacevista.config import SpaceVistaConfig
 from sv_jax.weights.safetensors_io import Tensor
 
@@ -165,31 +164,23 @@ def slots(cfg: SpaceVistaConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[
     return out
 
 
-def to_leaf(slot: Slot, theirs: np.ndarray, path: str) -> np.ndarray:
-    """The values of one of our leaves (one layer of it) out of a tensor of the file."""
-    parts = np.split(theirs.reshape(slot.folded), len(slot.paths))
-    return parts[slot.paths.index(path)].transpose(slot.axes)
-
-
 def to_file(slot: Slot, leaves: Iterable[np.ndarray]) -> np.ndarray:
-    """A tensor of the file out of the leaves (one layer of each) that it holds: the inverse of `to_leaf`."""
+    """A tensor of the file out of the leaves (one layer of each) that it holds."""
     parts = [leaf.transpose(np.argsort(slot.axes)) for leaf in leaves]
     return (np.concatenate(parts) if len(parts) > 1 else parts[0]).reshape(slot.shape)
 
 
-def check(found: Mapping[str, Tensor], wanted: Iterable[Slot], where: str) -> None:
-    """Every tensor used once, every parameter filled once, every shape right: all problems in one `UserError`, one line."""
+def name_faults(found: Mapping[str, Tensor], wanted: Iterable[Slot], lost: Collection[str] = ()) -> list[str]:
+    """Every tensor used once, every parameter filled once, every shape and dtype right: what is not so. `lost` are reported elsewhere."""
     wanted = {slot.name: slot for slot in wanted}
-    problems = []
+    faults = []
     for name in sorted(set(found) - set(wanted)):
         near = difflib.get_close_matches(name, set(wanted) - set(found) or wanted, n=1)
-        problems.append(f"unexpected tensor {name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-    problems += [f"missing tensor {name!r} {list(slot.shape)}" for name, slot in wanted.items() if name not in found]
-    problems += [
-        f"tensor {name!r} in {found[name].file} has shape {list(found[name].shape)}, expected {list(slot.shape)}"
-        for name, slot in wanted.items()
-        if name in found and found[name].shape != slot.shape
-    ]
-    if problems:
-        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise UserError(f"{where}: {'; '.join(problems[:8])}{more}")
+        faults.append(f"unexpected tensor {name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+    faults += [f"missing tensor {name!r} {list(slot.shape)}" for name, slot in wanted.items() if name not in found and name not in lost]
+    for name, slot in wanted.items():
+        if name in found and found[name].shape != slot.shape:
+            faults.append(f"tensor {name!r} in {found[name].file} has shape {list(found[name].shape)}, expected {list(slot.shape)}")
+        if name in found and found[name].dtype.kind in "iub":  # ml_dtypes' floats are of kind V
+            faults.append(f"tensor {name!r} in {found[name].file} has dtype {found[name].dtype}, expected floating point")
+    return faults

@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shutil
 from pathlib import Path
 
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import peft
 import pytest
 import torch
 import transformers
 
+from sv_jax import cli
 from sv_jax.errors import UserError
 from sv_jax.models.spacevista.experts import expert_lora
 from sv_jax.models.spacevista.model import with_router
 from sv_jax.weights.exports import export, merge
 from sv_jax.weights.load import init_model, load_model, save_model
-from sv_jax.weights.safetensors_io import open_file, open_folder
+from sv_jax.weights.names import canonical
+from sv_jax.weights.safetensors_io import Tensor, num_bytes, open_file, open_folder, write_file
 from tests.weights.conftest import EXPERTS, fill_zeros, make_prompt, our_logits, torch_logits
 
 DATA = Path(__file__).parents[1] / "data"
@@ -94,6 +99,104 @@ def test_peft_export_loads_in_peft_and_gives_our_logits(tmp_path, experts_folder
         np.testing.assert_allclose(torch_logits(with_expert, prompt), our_logits(ours, prompt), atol=1e-4)
 
 
+def test_qwen_export_with_weights_is_pefts_sum_of_adapters(tmp_path, experts_folder):
+    weights = "tiny=0.2,indoor=0.8,outdoor=-0.2,drone=-0.3"
+    assert cli.main(["export", "--run", str(experts_folder), "--out", str(tmp_path / "out"), "--as", "qwen", "--weights", weights]) == 0
+    export(experts_folder, tmp_path / "peft", as_="peft")
+    base = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path / "peft" / "base")
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "peft" / "tiny", "tiny")
+    for name in ("indoor", "outdoor"):  # four experts: drone shares the outdoor expert
+        theirs.load_adapter(tmp_path / "peft" / name, name)
+    theirs.add_weighted_adapter(["tiny", "indoor", "outdoor"], [0.2, 0.8, -0.5], "sum", combination_type="cat")
+    theirs.set_adapter("sum")
+    expected = theirs.merge_and_unload().state_dict()
+    for name, tensor in open_folder(tmp_path / "out").items():
+        theirs_name = canonical(name, "qwen2_5_vl")
+        np.testing.assert_allclose(tensor.read(), expected[theirs_name].numpy(), atol=1e-6, err_msg=name)
+
+
+def test_a_merge_into_another_dtype_rounds_once(tmp_path, experts_folder):
+    export(experts_folder, tmp_path / "f32", as_="qwen", scale="tiny")
+    export(experts_folder, tmp_path / "bf16", as_="qwen", scale="tiny", dtype="bfloat16")
+    exact = open_folder(tmp_path / "f32")
+    for name, tensor in open_folder(tmp_path / "bf16").items():
+        assert tensor.dtype == ml_dtypes.bfloat16
+        np.testing.assert_array_equal(tensor.read(), exact[name].read().astype(ml_dtypes.bfloat16), err_msg=name)
+
+
+@pytest.mark.parametrize("as_", ["spacevista", "qwen", "peft"])
+def test_the_size_of_shards_is_an_option_and_their_sum_the_same_model(tmp_path, experts_folder, as_):
+    scale = "tiny" if as_ == "qwen" else None
+    export(experts_folder, tmp_path / "one", as_=as_, scale=scale)
+    export(experts_folder, tmp_path / "many", as_=as_, scale=scale, max_shard_size="40KB")
+    one, many = (tmp_path / name / ("base" if as_ == "peft" else "") for name in ("one", "many"))
+    files = list(many.glob("model-*.safetensors"))
+    inside = [[t.nbytes for t in open_file(file).values()] for file in files]
+    assert len(files) > 3 and all(sum(sizes) <= 40_000 or len(sizes) == 1 for sizes in inside)  # a larger tensor has its own file
+    left, right = open_folder(one), open_folder(many)
+    assert set(left) == set(right)
+    for name in left:
+        np.testing.assert_array_equal(left[name].read(), right[name].read())
+    if as_ != "spacevista":  # transformers reads the index as well
+        theirs = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(many).state_dict()
+        assert all(np.array_equal(theirs[canonical(name, "qwen2_5_vl")].numpy(), t.read()) for name, t in left.items())
+
+
+@pytest.mark.parametrize("size, expected", [(7, 7), ("40KB", 40_000), ("5GB", 5 * 10**9), ("2 MiB", 2 << 20), ("3gb", 3 * 10**9)])
+def test_sizes_of_shards_are_those_of_transformers(size, expected):
+    assert num_bytes(size) == expected
+    with pytest.raises(UserError, match="max_shard_size '5XB': expected"):
+        num_bytes("5XB")
+
+
+def init_again(folder: Path, out: Path, *argv: str) -> int:
+    adapters = ",".join(str(folder / name) for name in EXPERTS.names)
+    return cli.main(["init", "--qwen", str(folder / "base"), "--adapters", adapters, "--out", str(out), *argv])
+
+
+@pytest.mark.parametrize("old_names", [False, True])
+def test_a_peft_export_comes_back_bit_for_bit(tmp_path, experts_folder, old_names):
+    export(experts_folder, tmp_path / "peft", as_="peft")
+    if old_names:  # of adapters made with transformers <= 4.51
+        file = tmp_path / "peft" / "indoor" / "adapter_model.safetensors"
+        stored = {name.replace("model.language_model.layers", "model.layers"): t.read() for name, t in open_file(file).items()}
+        write_file(file, {name: Tensor(a.shape, a.dtype, lambda a=a: a) for name, a in stored.items()})
+    assert init_again(tmp_path / "peft", tmp_path / "again", "--experts.router", "uniform") == 0
+    again, before = open_folder(tmp_path / "again"), open_folder(experts_folder)
+    assert set(again) == {name for name in before if ".router." not in name}  # PEFT's folders have no place for it
+    for name, tensor in again.items():
+        np.testing.assert_array_equal(tensor.read(), before[name].read(), err_msg=name)
+    experts = load_model(tmp_path / "again").cfg.experts
+    assert experts == dataclasses.replace(EXPERTS, router="uniform", router_hidden_size=64, temperature=1.0)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"r": 2}, r"tabletop: rank 2 and alpha 6; expected 4 and 6 as in .*tiny"),
+        ({"use_rslora": True}, "tabletop: rank 4 and alpha 12; expected 4 and 6"),  # 6 / sqrt(4) is 12 / 4
+        ({"use_dora": True}, "use_dora True is not supported"),
+        ({"peft_type": "XLORA"}, "peft_type 'XLORA'; expected 'LORA'"),
+        ({"lora_alpha": "six"}, "lora_alpha 'six'; expected"),
+        (None, "unexpected tensor 'model.visual.blocks.0.mlp.up_proj.lora_A'.*; missing tensor .*down_proj.lora_B"),
+    ],
+)
+def test_adapters_that_do_not_fit_are_refused(tmp_path, experts_folder, capsys, change, message):
+    export(experts_folder, tmp_path / "peft", as_="peft")
+    file = tmp_path / "peft" / "tabletop" / "adapter_config.json"
+    if change:
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    else:
+        stored = {name: t.read() for name, t in open_file(file.with_name("adapter_model.safetensors")).items()}
+        a = stored.pop("base_model.model.model.language_model.layers.1.mlp.down_proj.lora_B.weight")
+        stored["base_model.model.model.visual.blocks.0.mlp.up_proj.lora_A.weight"] = a
+        write_file(file.with_name("adapter_model.safetensors"), {n: Tensor(v.shape, v.dtype, lambda v=v: v) for n, v in stored.items()})
+    assert init_again(tmp_path / "peft", tmp_path / "again") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and re.search(message, err), err
+    assert not (tmp_path / "again").exists()
+
+
 def test_one_expert_projection_equals_pefts(tmp_path, experts_folder):
     export(experts_folder, tmp_path / "out", as_="peft")
     base = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path / "out" / "base")
@@ -122,7 +225,7 @@ def test_peft_files_are_named_as_peft_names_them(tmp_path, experts_folder):
     [
         ("qwen", None, "give --scale, one of tiny, tabletop, indoor, outdoor, drone, or none"),
         ("qwen", "indor", "did you mean 'indoor'"),
-        ("peft", "indoor", "only `--as qwen`"),
+        ("peft", "indoor", "scale 'indoor': only `--as qwen`"),
         ("gguf", None, "'gguf' is not one of peft, qwen, spacevista"),
     ],
 )
@@ -130,6 +233,34 @@ def test_what_cannot_be_exported_is_said_in_one_line(tmp_path, experts_folder, a
     with pytest.raises(UserError, match=message) as error:
         export(experts_folder, tmp_path / "out", as_=as_, scale=scale)
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ("--as qwen --weights tiny=0.2,indor=0.8", "scale 'indor' is not one of .*did you mean 'indoor'"),
+        ("--as qwen --weights tiny=much", "--weights 'tiny=much': expected a number for each scale"),
+        ("--as qwen --weights tiny=1 --scale tiny", "give one of them"),
+        ("--as peft --weights tiny=1", "weights {'tiny': 1.0}: only `--as qwen`"),
+        ("--max-shard-size huge", "max_shard_size 'huge': expected a number of bytes"),
+        ("--dtype bfloat61", "did you mean 'bfloat16'"),
+    ],
+)
+def test_wrong_options_are_said_in_one_line(tmp_path, experts_folder, capsys, argv, message):
+    assert cli.main(["export", "--run", str(experts_folder), "--out", str(tmp_path / "out"), *argv.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and re.search(message, err), err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_with_nan_is_not_exported(tmp_path, experts_folder):
+    folder = shutil.copytree(experts_folder, tmp_path / "bad")
+    with open(folder / "model.safetensors", "r+b") as f:
+        f.seek(open_folder(folder)["lm_head.weight"].offset)
+        f.write(np.float32(np.inf).tobytes())
+    with pytest.raises(UserError, match="tensor 'lm_head.weight' in .*model.safetensors holds NaN or infinite values"):
+        export(folder, tmp_path / "out", as_="spacevista")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_without_experts_has_nothing_for_peft_and_no_scale_to_merge(tmp_path, qwen_folder):

@@ -191,19 +191,13 @@ def test_init_refuses_folders_of_the_wrong_kind(tmp_path, qwen_folder, dino_fold
     assert list(tmp_path.iterdir()) == []
 
 
-def test_loading_keeps_one_leaf_on_the_host_and_saving_one_layer(tmp_path, monkeypatch):
+def test_saving_keeps_one_layer_on_the_host(tmp_path):
     sizes = dict(hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=32, num_key_value_heads=16)
     source = save_qwen(tmp_path / "qwen", sizes=sizes, vision_sizes=dict(out_hidden_size=256))
     total = sum(t.nbytes for t in open_folder(source).values())
-    load_model(source)  # traced once, so that what is measured is weights
-    monkeypatch.setattr(jax, "device_put", lambda array: jnp.array(array, copy=True))  # else the CPU may keep the host's buffer itself
-    tracemalloc.start()
     model = load_model(source)
-    loading = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
     tracemalloc.start()
     save_model(model, tmp_path / "out")
     saving = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert total > 15e6
-    assert loading < 0.75 * total and saving < 0.3 * total  # the largest leaf is a quarter of the whole, and is copied on its way
+    assert total > 15e6 and saving < 0.3 * total

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +11,18 @@ from safetensors import safe_open
 
 from sv_jax.errors import UserError
 from sv_jax.weights.folders import new_folder
-from sv_jax.weights.safetensors_io import DTYPES, Tensor, open_file, open_folder, write_file, write_folder
+from sv_jax.weights.safetensors_io import (
+    DTYPES,
+    Tensor,
+    blocks,
+    is_finite,
+    open_file,
+    open_folder,
+    read_part,
+    scan_folder,
+    write_file,
+    write_folder,
+)
 
 
 def lazy(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
@@ -124,6 +136,54 @@ def test_an_index_that_does_not_fit_its_files_is_refused(tmp_path, weight_map, m
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     with pytest.raises(UserError, match=message):
         open_folder(tmp_path)
+
+
+def test_all_faults_of_an_index_and_its_files_come_at_once(tmp_path):
+    zeros = lambda names: lazy({name: np.zeros(4, np.float32) for name in names})  # noqa: E731
+    write_file(tmp_path / "one.safetensors", zeros("abc"))
+    write_file(tmp_path / "two.safetensors", zeros("cde"))
+    os.truncate(tmp_path / "two.safetensors", (tmp_path / "two.safetensors").stat().st_size - 20)
+    text = json.dumps({"f": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})
+    text = f"{text[:-1]}, {text[1:]}".encode()  # the same name twice in one header
+    (tmp_path / "three.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 4)
+    (tmp_path / "four.safetensors").write_bytes(header(dtype="F8_E4M3"))
+    where = dict.fromkeys("ab", "one") | dict.fromkeys("cde", "two") | {"f": "three", "x": "four", "g": "gone", "h": "../up"}
+    weight_map = {name: f"{file}.safetensors" for name, file in where.items()}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(UserError) as error:
+        open_folder(tmp_path)
+    for fault in (
+        "one.safetensors: tensor 'c' is in this file and, by model.safetensors.index.json, in 'two.safetensors': stored twice",
+        "two.safetensors: truncated: tensor 'd' ends at byte",
+        "(and 1 more like it)",
+        "three.safetensors: 'f' is there twice in the header",
+        "four.safetensors: tensor 'x' has dtype F8_E4M3; expected one of",
+        "names the file 'gone.safetensors', which is not in the folder",
+        "shard '../up.safetensors' must be a plain file name",
+    ):
+        assert fault in str(error.value)
+    assert str(error.value).count("; ") == 6 and "\n" not in str(error.value)  # six faults, and the dtype has a semicolon of its own
+    assert set(scan_folder(tmp_path).tensors) == set("abcf") and scan_folder(tmp_path).lost == set("dexgh")
+
+
+@pytest.mark.parametrize("name", ["F16", "BF16", "F32", "F64"])
+def test_nan_and_infinity_are_found_wherever_they_stand(name):
+    values = np.linspace(-60000, 60000, 200_001).astype(DTYPES[name])
+    values[0] = np.finfo(np.float32).tiny if name != "F16" else 0
+    assert is_finite(values)
+    for at, odd in ((0, np.nan), (70_000, np.inf), (200_000, -np.inf)):
+        bad = values.copy()
+        bad[at] = odd
+        assert not is_finite(bad)
+
+
+def test_a_part_of_a_tensor_is_read_from_its_bytes_alone(tmp_path):
+    data = np.arange(60, dtype=np.float32).reshape(5, 4, 3)
+    write_file(tmp_path / "a.safetensors", lazy({"b": np.ones(7, np.float32), "a": data}))
+    tensor = open_file(tmp_path / "a.safetensors")["a"]
+    np.testing.assert_array_equal(read_part(tensor, 12, slice(1, 3), slice(0, 12)), data.reshape(5, 12)[1:3])
+    np.testing.assert_array_equal(read_part(tensor, 12, slice(1, 5), slice(3, 6)), data.reshape(5, 12)[1:5, 3:6])
+    np.testing.assert_array_equal(np.concatenate([*blocks(tensor)]).ravel(), data.ravel())
 
 
 def test_a_folder_without_weights_is_named(tmp_path):
