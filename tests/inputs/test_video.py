@@ -12,12 +12,13 @@ from sv_jax.errors import UserError
 from sv_jax.inputs.video import read_video, sample_frames
 
 REQUESTS = json.loads((Path(__file__).parents[1] / "data" / "frame_sampling.json").read_text())
+HOW = ("fps", "num_frames", "min_frames", "max_frames")
 
 
-@pytest.mark.parametrize("request_", REQUESTS, ids=lambda r: "-".join(f"{k}={v}" for k, v in r.items() if k != "expected"))
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda r: "-".join(f"{k}={v}" for k, v in r.items() if k in ("video_fps", *HOW)))
 def test_sampled_frames_equal_transformers(request_):
-    total, rate, expected = request_["total_num_frames"], request_["video_fps"], request_["expected"]
-    how = {k: request_[k] for k in ("fps", "num_frames", "min_frames", "max_frames") if k in request_}
+    total, rate, expected = request_["total_num_frames"], request_["video_fps"], request_["transformers"]
+    how = {k: request_[k] for k in HOW if k in request_}
     if isinstance(expected, str):  # the class of transformers' error
         with pytest.raises(UserError):
             sample_frames(total, rate, **how)

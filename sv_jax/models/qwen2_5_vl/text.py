@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from sv_jax.models.layers import Linear, RMSNorm, rotate, stack
+from sv_jax.models.layers import Linear, RMSNorm, rope_frequencies, rotate, stack
 from sv_jax.models.qwen2_5_vl.config import TextConfig
 from sv_jax.models.spacevista.config import ExpertsConfig
 from sv_jax.models.spacevista.experts import Projection
@@ -87,10 +88,8 @@ class Embedding(nnx.Module):
 
 def mrope_angles(positions: Int[Array, "3 B T"], cfg: TextConfig) -> Float[Array, "B T half"]:
     """Rotary angles in f32: the H/2 frequencies are cut into three sections that follow the time, height and width position."""
-    half = cfg.head_dim // 2
-    frequency = cfg.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    axis = jnp.repeat(jnp.arange(3), jnp.array(cfg.mrope_section), total_repeat_length=half)
-    return jnp.moveaxis(positions[axis], 0, -1).astype(jnp.float32) * frequency
+    axis = np.repeat(np.arange(3), cfg.mrope_section)
+    return jnp.moveaxis(positions[axis], 0, -1).astype(jnp.float32) * rope_frequencies(cfg.head_dim, cfg.rope_theta)
 
 
 def packed_mask(segments: Int[Array, "B T"], branches: Int[Array, "B T"]) -> Bool[Array, "B T T"]:

@@ -17,7 +17,7 @@ from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.dinov3.modeling import DINOv3, patch_angles
 from sv_jax.models.qwen2_5_vl.config import VisionConfig
 
-ROPE = np.load(Path(__file__).parents[2] / "data" / "dinov3_rope.npz")
+ROPE = np.load(Path(__file__).parents[2] / "data" / "tower.npz")
 SMALL = DINOv3Config(hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=2, num_register_tokens=4)
 VARIANTS = {
     "plain": SMALL,
