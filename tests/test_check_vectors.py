@@ -17,14 +17,14 @@ EXPECTED = {
     "smart_resize.json": "transformers",
     "frame_sampling.json": "transformers",
     "patches.npz": "video_patches",
-    "tower.npz": "mrope/other_0/k_out",
+    "tower.npz": "mrope/other_1/k_out",
     "fusion.npz": "other_cross_1/out",
     "lora_merge.npz": "other_1/merged",
     "grpo_losses.npz": "grad_logps",
     "grpo_losses.json": "metrics",
     "advantages.json": "sum_then_normalize/none",
 }
-DROPPED = ("cross_2", "merger_mlp/", "mrope/1", "dinov3/0", *(f"window/{i}" for i in (0, 2, 3, 4, 5)))
+DROPPED = ("cross_2", "merger_mlp/", "mrope/0", "dinov3/0", *(f"window/{i}" for i in (0, 2, 3, 4, 5)))
 NOT_BUILT = ("add", "concat", "gated", "weighted", "merger_avg")
 
 

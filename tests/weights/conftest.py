@@ -105,22 +105,24 @@ class Prompt:
         return pack_prompts([self.sample], len(self.sample.tokens), cfg.qwen.vision)[0]
 
 
-def make_prompt(cfg: SpaceVistaConfig, media=(("image", 1, 56, 84), ("video", 4, 84, 56)), scale: str = "indoor", seed: int = 5) -> Prompt:
-    """Random text around random images and videos, media = (kind, frames, height, width)."""
+def make_prompt(
+    cfg: SpaceVistaConfig, media=(("image", 1, 56, 84), ("video", 4, 84, 56)), scale: str = "indoor", seed: int = 5, words: int = 3
+) -> Prompt:
+    """Random text around random images and videos, media = (kind, frames, height, width[, seconds per grid, by default 1.5])."""
     import torch
 
     rng = np.random.default_rng(seed)
     text = lambda n: rng.integers(3, TEXT_IDS, n).tolist()  # noqa: E731
-    tokens, grids, patches, dino, seconds = text(4), [], [], [], []
-    for kind, count, height, width in media:
+    tokens, grids, patches, dino, seconds = text(words + 1), [], [], [], []
+    for kind, count, height, width, *rate in media:
         frames = rng.integers(0, 256, (max(count, 1), height, width, 3), np.uint8)
         frames = np.repeat(frames, 2, axis=0) if kind == "image" else frames
         p, grid = qwen_patches(frames)
         patches.append(p)
         dino.append(dino_patches(frames))
         grids.append(grid)
-        seconds.append(None if kind == "image" else 1.5)
-        tokens += [VISION_START] + [IMAGE if kind == "image" else VIDEO] * (int(np.prod(grid)) // 4) + [VISION_END] + text(3)
+        seconds.append(None if kind == "image" else rate[0] if rate else 1.5)
+        tokens += [VISION_START] + [IMAGE if kind == "image" else VIDEO] * (int(np.prod(grid)) // 4) + [VISION_END] + text(words)
     tokens = np.array(tokens, np.int32)
     is_vision = (tokens == IMAGE) | (tokens == VIDEO)
     positions = position_ids(tokens, grids, seconds, cfg.qwen)
