@@ -43,7 +43,8 @@ def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, f
 def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     """u8 [T, H, W, 3] -> u8 [T, height, width, 3], PIL's antialiased bicubic.
 
-    Where torchvision is installed transformers resizes with it; it does not round between the two passes: 1 or 2 levels apart on film."""
+    transformers resizes videos, and where it is installed images too, with torchvision: a level or two off, more where black and white
+    meet, as overshoots are cut off between the two passes."""
     if frames.shape[1:3] == (height, width):
         return frames
     from PIL import Image
