@@ -39,12 +39,23 @@ def prepare(part: dict, pixels: tuple[int, int], dino: bool) -> Media:
         return source
     frames, fps = (load_image(source)[None], None) if kind == "image" else load_video(part)
     size = frames.shape[1:3]
-    frames = resize(frames, *smart_resize(*size, min_pixels=pixels[0], max_pixels=pixels[1]))
+    frames = resize(frames, *_target_size(part, size, pixels))
     if part.get("marks"):
         frames = visual_prompts.draw(frames, part["marks"], size)
     frames = pad_frames(frames)
     patches, grid = qwen_patches(frames)
     return Media(kind, grid, patches, dino_patches(frames) if dino else None, TEMPORAL / fps if fps else None)
+
+
+def _target_size(part: dict, size: tuple[int, int], pixels: tuple[int, int]) -> tuple[int, int]:
+    source = part[part["type"]]
+    name = f"{part['type']} {os.fspath(source)!r}" if isinstance(source, str | os.PathLike) else part["type"]
+    if max(size) < 2:  # transformers would blow it up to a whole picture
+        raise UserError(f"{name}: 1 x 1 pixels, expected a picture")
+    try:
+        return smart_resize(*size, min_pixels=pixels[0], max_pixels=pixels[1])
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 def load_image(source) -> np.ndarray:
@@ -80,6 +91,8 @@ def load_video(part: dict) -> tuple[np.ndarray, float]:
 
 
 def _checked(array: np.ndarray, ndim: int, what: str) -> np.ndarray:
+    if what == "video" and array.ndim == ndim and not len(array):
+        raise UserError(f"video: no frames in it, found {array.dtype} {list(array.shape)}")
     if array.dtype != np.uint8 or array.ndim != ndim or array.shape[-1] != 3 or not array.size:
         shape = "[H, W, 3]" if ndim == 3 else "[T, H, W, 3]"
         raise UserError(f"{what}: expected uint8 {shape}, found {array.dtype} {list(array.shape)}")

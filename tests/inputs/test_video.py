@@ -78,6 +78,17 @@ def test_a_bad_file_is_one_line_with_its_name(tmp_path, content, message):
     assert "bad.mp4" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_file_without_frames_is_refused(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "empty.avi"), "w") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        out.start_encoding()
+    with pytest.raises(UserError, match="empty.avi': no frames in it"):
+        read_video(tmp_path / "empty.avi")
+
+
 @pytest.mark.parametrize(("keep", "message"), [(0.2, "cannot be decoded"), (0.7, "truncated")])
 def test_a_truncated_file_is_refused(clip, tmp_path, keep, message):
     data = clip.read_bytes()
