@@ -64,6 +64,7 @@ LINEAR = {
     r"fusion\.blocks\.attn\.o": ("layer", "heads", "embed"),
     r"fusion\.blocks\.fc1": ("layer", "embed", "mlp"),
     r"fusion\.blocks\.fc2": ("layer", "mlp", "embed"),
+    r"fusion\.(?:projection|gate_projection)": ("mlp", "embed"),
 }
 
 AXES: dict[str, tuple[str, ...]] = {
@@ -71,6 +72,8 @@ AXES: dict[str, tuple[str, ...]] = {
     r"(?:text|vision\.merger|dino|dino_merger)\.norm\.(?:scale|bias)": ("norm",),
     r"(?:text|dino)\.layers\.\w*norm\w*\.(?:scale|bias)": ("layer", "norm"),
     r"(?:vision|fusion)\.blocks\.\w*norm\w*\.(?:scale|bias)": ("layer", "norm"),
+    r"fusion\.norm[12]\.(?:scale|bias)": ("norm",),
+    r"fusion\.weight_[23]d": ("norm",),
     r"dino\.layers\.ls[12]": ("layer", "norm"),
     r"dino\.cls_token": ("norm",),
     r"dino\.register_tokens": ("token", "norm"),

@@ -12,15 +12,24 @@ from sv_jax.models.qwen2_5_vl.config import QwenConfig
 SCALES = ("tiny", "tabletop", "indoor", "outdoor", "drone")
 ROUTERS = ("label", "layer", "uniform")
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+FUSIONS = ("cross_attention", "add", "concat", "gated", "weighted")
+MERGERS = ("mlp", "avg")
 
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """Eq. 1. Names follow the released code (`geometry_merger`, `feature_fusion`)."""
+    """Eq. 1. Names follow the released code (`geometry_merger`, `feature_fusion`). `num_heads` and `num_blocks` shape `cross_attention`."""
 
     merger_hidden_size: int = 2048
     num_heads: int = 8
     num_blocks: int = 1
+    method: str = "cross_attention"
+    merger: str = "mlp"  # 2x2 patches are normalised and joined, or averaged
+
+    def __post_init__(self):
+        for name, known in (("method", FUSIONS), ("merger", MERGERS)):
+            if getattr(self, name) not in known:
+                raise unknown(f"fusion {name}", getattr(self, name), known)
 
 
 @dataclass(frozen=True)

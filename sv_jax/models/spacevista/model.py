@@ -18,7 +18,7 @@ from sv_jax.models.layers import attention
 from sv_jax.models.qwen2_5_vl.text import TextModel, mrope_angles, packed_mask, run_layers
 from sv_jax.models.qwen2_5_vl.vision import VisionTower
 from sv_jax.models.spacevista.config import SpaceVistaConfig
-from sv_jax.models.spacevista.fusion import DenseMerger, Fusion, merged_layout
+from sv_jax.models.spacevista.fusion import FUSION_CLASSES, DenseMerger, merged_layout
 from sv_jax.models.spacevista.routers import ROUTER_FUNCTIONS
 
 
@@ -29,8 +29,8 @@ class SpaceVista(nnx.Module):
         self.vision = VisionTower(cfg.qwen.vision, rngs)
         self.text = TextModel(cfg.qwen.text, cfg.experts, rngs)
         self.dino = DINOv3(cfg.dino, rngs) if cfg.dino else None
-        self.dino_merger = DenseMerger(cfg.dino.hidden_size, cfg.fusion.merger_hidden_size, width, rngs) if cfg.dino else None
-        self.fusion = Fusion(cfg.fusion, width, rngs) if cfg.dino else None
+        self.dino_merger = DenseMerger(cfg.fusion, cfg.dino.hidden_size, width, rngs) if cfg.dino else None
+        self.fusion = FUSION_CLASSES[cfg.fusion.method](cfg.fusion, width, rngs) if cfg.dino else None
 
 
 def with_router(model: SpaceVista, router: str | None) -> SpaceVista:

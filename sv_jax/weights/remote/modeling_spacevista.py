@@ -44,17 +44,19 @@ class SpaceVistaConfig(Qwen2_5_VLConfig):
 
 
 class GeometryMerger(nn.Module):
-    """2x2 neighbouring DINOv3 patches -> one token of width D: [t, h, w, C] -> [t, h/2, w/2, D]."""
+    """2x2 neighbouring DINOv3 patches, normalised and joined or averaged -> one token of width D: [t, h, w, C] -> [t, h/2, w/2, D]."""
 
-    def __init__(self, context: int, hidden: int, width: int):
+    def __init__(self, fusion: dict, context: int, width: int):
         super().__init__()
-        self.ln_q = nn.RMSNorm(context, eps=1e-6)
-        self.mlp = nn.Sequential(nn.Linear(4 * context, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.average, hidden = fusion.get("merger") == "avg", fusion["merger_hidden_size"]
+        if not self.average:
+            self.ln_q = nn.RMSNorm(context, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(context if self.average else 4 * context, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         t, h, w, c = x.shape
-        x = self.ln_q(x).view(t, h // 2, 2, w // 2, 2, c).transpose(2, 3)
-        return self.mlp(x.reshape(t, h // 2, w // 2, 4 * c))
+        x = (x if self.average else self.ln_q(x)).view(t, h // 2, 2, w // 2, 2, c).transpose(2, 3)
+        return self.mlp(x.mean(dim=(3, 4)) if self.average else x.reshape(t, h // 2, w // 2, 4 * c))
 
 
 class CrossAttentionBlock(nn.Module):
@@ -72,12 +74,12 @@ class CrossAttentionBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class FeatureFusion(nn.Module):
+class CrossAttentionFusion(nn.Module):
     """Eq. 1 on the slices of one medium, x and g [t, h, w, D]: a slice's tokens attend to the dense features of that slice alone."""
 
-    def __init__(self, width: int, num_heads: int, num_blocks: int):
+    def __init__(self, fusion: dict, width: int):
         super().__init__()
-        self.cross_attn_blocks = nn.ModuleList(CrossAttentionBlock(width, num_heads) for _ in range(num_blocks))
+        self.cross_attn_blocks = nn.ModuleList(CrossAttentionBlock(width, fusion["num_heads"]) for _ in range(fusion["num_blocks"]))
 
     def forward(self, x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         p = grid_positions(*x.shape[1:], device=x.device).to(x.dtype)
@@ -85,6 +87,55 @@ class FeatureFusion(nn.Module):
         for block in self.cross_attn_blocks:
             y = block(y, g, p)
         return y.view_as(x)
+
+
+class AddFusion(nn.Module):
+    def __init__(self, fusion: dict, width: int):
+        super().__init__()
+
+    def forward(self, x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        return x + g
+
+
+class ConcatFusion(nn.Module):
+    def __init__(self, fusion: dict, width: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.projection = nn.Linear(2 * width, width)
+
+    def forward(self, x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        return self.projection(torch.cat([self.norm1(x), self.norm2(g)], dim=-1))
+
+
+class GatedFusion(nn.Module):
+    def __init__(self, fusion: dict, width: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.gate_projection = nn.Sequential(nn.Linear(2 * width, width), nn.Sigmoid())
+
+    def forward(self, x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        x, g = self.norm1(x), self.norm2(g)
+        s = self.gate_projection(torch.cat([x, g], dim=-1))
+        return s * x + (1 - s) * g
+
+
+class WeightedFusion(nn.Module):
+    def __init__(self, fusion: dict, width: int):
+        super().__init__()
+        self.weight_2d, self.weight_3d = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        a, b = self.weight_2d.float(), self.weight_3d.float()
+        return ((a * x + b * g) / (a + b)).to(x.dtype)
+
+
+FUSIONS = {
+    "cross_attention": CrossAttentionFusion,
+    "add": AddFusion,
+    "concat": ConcatFusion,
+    "gated": GatedFusion,
+    "weighted": WeightedFusion,
+}
 
 
 def grid_positions(h: int, w: int, width: int, device=None) -> torch.Tensor:
@@ -171,10 +222,9 @@ class SpaceVistaModel(Qwen2_5_VLModel):
                 self.language_model.layers[i] = SpaceVistaDecoderLayer(text, i, config.experts)
         self.dinov3 = None
         if config.dinov3_config is not None:
-            fusion = config.fusion
             self.dinov3 = AutoModel.from_config(config.dinov3_config)
-            self.geometry_merger = GeometryMerger(config.dinov3_config.hidden_size, fusion["merger_hidden_size"], text.hidden_size)
-            self.feature_fusion = FeatureFusion(text.hidden_size, fusion["num_heads"], fusion["num_blocks"])
+            self.geometry_merger = GeometryMerger(config.fusion, config.dinov3_config.hidden_size, text.hidden_size)
+            self.feature_fusion = FUSIONS[config.fusion.get("method", "cross_attention")](config.fusion, text.hidden_size)
         self.post_init()
 
     def train(self, mode: bool = True):
