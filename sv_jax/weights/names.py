@@ -63,8 +63,12 @@ def _text() -> Iterator[Row]:
         yield from _expert_linear(f"{layer}.self_attn.{name}_proj", f"text.layers.attn.{name}")
     for name in ("gate", "up", "down"):
         yield from _expert_linear(f"{layer}.mlp.{name}_proj", f"text.layers.mlp.{name}")
-    for name in ("fc1", "fc2"):
+    yield from _linear(f"{layer}.router", "text.layers.router")
+    yield from _linear(f"{top}.router.hidden.*", "text.router.hidden")
+    yield from _norm(f"{top}.router.norm", "text.router.norm")
+    for name in ("fc1", "fc2", "first", "last"):
         yield from _linear(f"{layer}.router.{name}", f"text.layers.router.{name}")
+        yield from _linear(f"{top}.router.{name}", f"text.router.{name}")
 
 
 def _vision(cfg: SpaceVistaConfig) -> Iterator[Row]:

@@ -139,9 +139,12 @@ def make_prompt(cfg: SpaceVistaConfig, media=(("image", 1, 56, 84), ("video", 4,
     return Prompt(sample, inputs)
 
 
-def our_logits(model, prompt: Prompt) -> np.ndarray:
-    """f32 [T, V] of the whole prompt."""
-    return np.asarray(_logits(model, prompt.batch(model.cfg)))[0]
+def our_logits(model, prompt: Prompt, asked: int | None = None) -> np.ndarray:
+    """f32 [T, V] of the whole prompt; where the token `asked` is the last of the prompt, the rest is its completion."""
+    batch = prompt.batch(model.cfg)
+    if asked is not None:
+        batch.weights[0, asked] = 1
+    return np.asarray(_logits(model, batch))[0]
 
 
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it runs once: compiling is what takes time

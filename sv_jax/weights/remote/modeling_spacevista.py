@@ -10,12 +10,15 @@ B rows, T tokens, D width, C DINOv3 width, E experts, R rank; a medium is an ima
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModel, DINOv3ViTConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
+from transformers.cache_utils import Cache, DynamicCache
 from transformers.configuration_utils import PretrainedConfig
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLDecoderLayer
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLDecoderLayer, Qwen2_5_VLTextModel
 
 SCALES = ("tiny", "tabletop", "indoor", "outdoor", "drone")
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -147,7 +150,7 @@ def grid_positions(h: int, w: int, width: int, device=None) -> torch.Tensor:
 
 
 class ExpertLinear(nn.Linear):
-    """y = W x + b + sum_e gate_e (alpha/R) B_e A_e x (Eq. 2). The decoder layer sets `gate` [B, T, E] before each of its calls."""
+    """y = W x + b + sum_e gate_e (alpha/R) B_e A_e x (Eq. 2). The layer sets `gate`, [B, T, E] or None, before each of its calls."""
 
     def __init__(self, linear: nn.Linear, experts: dict):
         super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None)
@@ -158,8 +161,16 @@ class ExpertLinear(nn.Linear):
         self.gate: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        if self.gate is None:
+            return y
         z = torch.einsum("btd,erd->bter", x, self.lora_A.to(x.dtype)) * (self.scaling * self.gate).to(x.dtype)[..., None]
-        return super().forward(x) + torch.einsum("bter,eor->bto", z, self.lora_B.to(x.dtype))
+        return y + torch.einsum("bter,eor->bto", z, self.lora_B.to(x.dtype))
+
+
+class F32Linear(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x.float(), self.weight.float(), self.bias.float())
 
 
 class Router(nn.Module):
@@ -168,16 +179,56 @@ class Router(nn.Module):
     def __init__(self, width: int, experts: dict):
         super().__init__()
         self.temperature = experts["temperature"]
-        self.fc1 = nn.Linear(width, experts["router_hidden_size"])
-        self.fc2 = nn.Linear(experts["router_hidden_size"], experts["num_experts"])
+        self.fc1 = F32Linear(width, experts["router_hidden_size"])
+        self.fc2 = F32Linear(experts["router_hidden_size"], experts["num_experts"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = F.silu(F.linear(x.float(), self.fc1.weight.float(), self.fc1.bias.float()))
-        return (F.linear(hidden, self.fc2.weight.float(), self.fc2.bias.float()) / self.temperature).softmax(dim=-1)
+        return (self.fc2(F.silu(self.fc1(x))) / self.temperature).softmax(dim=-1)
+
+
+class PromptRouter(Router):
+    """The same MLP on the mean of a prompt's normalised embeddings: [B, T, D] and a mask [B, T] -> gate [B, 1, E]."""
+
+    def __init__(self, width: int, experts: dict):
+        super().__init__(width, experts)
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        x = F.rms_norm(x.float(), x.shape[-1:], self.norm.weight.float(), self.norm.eps)
+        mask = mask[..., None].float()
+        return super().forward((x * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True))
+
+
+class XLoRA(nn.Module):
+    """X-LoRA's classifier, up to the last product where that is cut by layer: each layer holds its part of it as `router`."""
+
+    def __init__(self, width: int, experts: dict):
+        super().__init__()
+        size, depth = experts["router_hidden_size"], experts["xlora"]["depth"]
+        self.first = F32Linear(width, size) if depth > 1 else None
+        self.hidden = nn.ModuleList(F32Linear(size, size) for _ in range(depth - 2))
+        self.last = None if experts["xlora"]["layerwise"] else F32Linear(size if depth > 1 else width, experts["num_experts"])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x if self.first is None else F.relu(self.first(x))
+        for linear in self.hidden:
+            x = F.relu(linear(x))
+        return x if self.last is None else self.last(x)
+
+
+def xlora_gate(logits: torch.Tensor, experts: dict) -> torch.Tensor:
+    """Logits to gates, over the last axis: softmax, top-k, softmax over what top-k left."""
+    xlora = experts["xlora"]
+    gate = (logits / experts["temperature"]).softmax(dim=-1) if xlora["softmax"] else logits.float()
+    if xlora["top_k"] is not None:
+        gate = gate * torch.zeros_like(gate).scatter(-1, gate.topk(xlora["top_k"], dim=-1).indices, 1.0)
+    if xlora["softmax_topk"]:
+        gate = gate.masked_fill(gate == 0, float("-inf")).softmax(dim=-1)
+    return gate
 
 
 class SpaceVistaDecoderLayer(Qwen2_5_VLDecoderLayer):
-    """Transformers' decoder layer with experts on its seven projections, under one gate."""
+    """Transformers' decoder layer with experts on its seven projections, under one gate or one each."""
 
     def __init__(self, config: PretrainedConfig, layer_idx: int, experts: dict):
         super().__init__(config, layer_idx)
@@ -187,19 +238,28 @@ class SpaceVistaDecoderLayer(Qwen2_5_VLDecoderLayer):
                 setattr(module, f"{name}_proj", ExpertLinear(getattr(module, f"{name}_proj"), experts))
         if experts["router"] == "layer":
             self.router = Router(config.hidden_size, experts)
+        if experts["router"] == "xlora" and experts["xlora"]["layerwise"]:
+            width = experts["router_hidden_size"] if experts["xlora"]["depth"] > 1 else config.hidden_size
+            self.router = F32Linear(width, 7 * experts["num_experts"])
 
-    def forward(self, hidden_states: torch.Tensor, scale=None, **kwargs):
-        gate = self.route(hidden_states, scale)
-        for module in self.modules():
-            if isinstance(module, ExpertLinear):
-                module.gate = gate
+    def forward(self, hidden_states: torch.Tensor, scale=None, signal=None, plain: bool = False, **kwargs):
+        gate = None if plain else self.route(hidden_states, scale, signal)
+        projections = [module for module in self.modules() if isinstance(module, ExpertLinear)]  # q, k, v, o, gate, up, down
+        for i, projection in enumerate(projections):
+            projection.gate = gate[..., i, :] if gate is not None and gate.ndim == 4 else gate
         return super().forward(hidden_states, **kwargs)
 
-    def route(self, x: torch.Tensor, scale: str | list[str] | None) -> torch.Tensor:
-        """The gate [B, T, E]: one-hot of the given scale (one for all rows, or one a row), else what the config's router says."""
+    def route(self, x: torch.Tensor, scale: str | list[str] | None, signal: torch.Tensor | None) -> torch.Tensor:
+        """The gate [B, T, E] (or [B, T, 7, E]): one-hot of the given scale (one for all rows, or one a row), else what the config's router
+        says; `signal` is what it knows before the layers run."""
         e, router = self.experts["num_experts"], self.experts["router"]
         if scale is None and router == "layer":
             return self.router(self.input_layernorm(x))
+        if scale is None and router == "prompt":
+            return signal.expand(-1, x.shape[1], -1)
+        if scale is None and router == "xlora":
+            logits = self.router(signal).unflatten(-1, (7, e)) if self.experts["xlora"]["layerwise"] else signal
+            return xlora_gate(logits, self.experts)
         if scale is None and router == "uniform":
             return x.new_full((*x.shape[:2], e), 1.0 / e, dtype=torch.float32)
         scales = [scale] * x.shape[0] if isinstance(scale, str) else scale or []
@@ -207,6 +267,63 @@ class SpaceVistaDecoderLayer(Qwen2_5_VLDecoderLayer):
             raise ValueError(f"scale {scale!r}: expected one of {', '.join(SCALES)}, or a list with one of them per row")
         index = torch.tensor([min(SCALES.index(s), e - 1) for s in scales], device=x.device)
         return F.one_hot(index, e).float()[:, None].expand(-1, x.shape[1], -1)
+
+
+class FirstPassCache:
+    """A cache of L layers seen by X-LoRA's pass without experts: its keys and values are kept in L further layers of the same cache."""
+
+    def __init__(self, cache: Cache, num_layers: int):
+        self.cache, self.num_layers = cache, num_layers
+        if len(cache.layers) == num_layers:
+            if cache.get_seq_length():
+                raise ValueError("past_key_values: filled without the router `xlora` (with scale=…?); it cannot go on from there")
+            cache.layers += copy.deepcopy(cache.layers)
+
+    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        return self.cache.update(key_states, value_states, layer_idx + self.num_layers, *args, **kwargs)
+
+    def __getattr__(self, name):
+        return getattr(self.cache, name)
+
+
+class SpaceVistaTextModel(Qwen2_5_VLTextModel):
+    """Transformers' decoder with experts, and what their router has once in the model. `prompt` keeps its gate with the cache: without a
+    cache every call is a new prompt."""
+
+    def __init__(self, config: PretrainedConfig, experts: dict):
+        super().__init__(config)
+        self.experts = experts
+        self.layers = nn.ModuleList(SpaceVistaDecoderLayer(config, i, experts) for i in range(config.num_hidden_layers))
+        if experts["router"] == "prompt":
+            self.router = PromptRouter(config.hidden_size, experts)
+        if experts["router"] == "xlora":
+            self.router = XLoRA(config.hidden_size, experts)
+        self.post_init()
+
+    def forward(self, inputs_embeds, attention_mask=None, past_key_values=None, use_cache=None, scale=None, **kwargs):
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, "use_cache": use_cache, **kwargs}
+        signal = None
+        if scale is None and self.experts["router"] == "prompt":
+            signal = self.prompt_gate(inputs_embeds, attention_mask, past_key_values)
+        if scale is None and self.experts["router"] == "xlora":
+            cache = None if past_key_values is None else FirstPassCache(past_key_values, len(self.layers))
+            with torch.no_grad():
+                first = super().forward(past_key_values=cache, plain=True, **{**inputs, "return_dict": True})
+            signal = self.router(first.last_hidden_state)
+        return super().forward(past_key_values=past_key_values, scale=scale, signal=signal, **inputs)
+
+    def prompt_gate(self, x: torch.Tensor, mask: torch.Tensor | None, cache: Cache | None) -> torch.Tensor:
+        if cache is not None and cache.get_seq_length():
+            return cache.prompt_gate
+        if mask is not None and mask.ndim != 2:
+            raise ValueError(f"attention_mask of shape {tuple(mask.shape)}: the router `prompt` expects one of two axes, rows and tokens")
+        gate = self.router(x, torch.ones(x.shape[:2], device=x.device) if mask is None else mask)
+        if cache is not None:
+            cache.prompt_gate = gate
+        return gate
 
 
 class SpaceVistaModel(Qwen2_5_VLModel):
@@ -218,8 +335,7 @@ class SpaceVistaModel(Qwen2_5_VLModel):
         super().__init__(config)
         text = self.language_model.config
         if config.experts:
-            for i in range(len(self.language_model.layers)):
-                self.language_model.layers[i] = SpaceVistaDecoderLayer(text, i, config.experts)
+            self.language_model = SpaceVistaTextModel(text, config.experts)
         self.dinov3 = None
         if config.dinov3_config is not None:
             self.dinov3 = AutoModel.from_config(config.dinov3_config)
