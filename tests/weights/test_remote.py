@@ -120,7 +120,10 @@ VARIANTS = {
     "add": (FusionConfig(20, method="add", merger="avg"), ExpertsConfig(3, 4, router="prompt", router_hidden_size=6, temperature=0.3)),
     "concat": (FusionConfig(20, method="concat"), ExpertsConfig(3, 4, router="xlora", router_hidden_size=6, temperature=0.3)),
     "gated": (FusionConfig(20, method="gated"), ExpertsConfig(3, 4, router="xlora", router_hidden_size=6, xlora=MODEL_WISE)),
-    "weighted": (FusionConfig(20, method="weighted"), ExpertsConfig(6, 4, router="uniform")),
+    "weighted": (
+        FusionConfig(20, method="weighted", align="official"),
+        ExpertsConfig(6, 4, alpha=2.0, router="sum"),
+    ),  # a large sum only amplifies rounding
 }
 
 
@@ -138,6 +141,9 @@ def test_every_fusion_and_router_equals_ours_with_and_without_a_cache(tmp_path, 
     expected = our_logits(ours, longer(prompt, made), asked=n - 1)
     np.testing.assert_allclose(torch_logits(theirs, prompt), expected[:n], atol=1e-4)
     np.testing.assert_array_equal(expected[n - 1 : -1].argmax(-1), made)
+    if fusion.align == "official":
+        with torch.no_grad(), pytest.raises(ValueError, match="420 x 420 frames are missing; give dino_pixel_values"):
+            theirs(**{k: v for k, v in prompt.torch_inputs.items() if "dino" not in k})
     padded = {name: torch.nn.functional.pad(prompt.torch_inputs[name], (3, 0)) for name in ROWS}
     with torch.no_grad():
         np.testing.assert_allclose(theirs(**(prompt.torch_inputs | padded)).logits[0, 3:], expected[:n], atol=1e-4)

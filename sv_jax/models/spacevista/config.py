@@ -10,7 +10,7 @@ from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.qwen2_5_vl.config import QwenConfig
 
 SCALES = ("tiny", "tabletop", "indoor", "outdoor", "drone")
-ROUTERS = ("label", "layer", "prompt", "xlora", "uniform")
+ROUTERS = ("label", "layer", "prompt", "xlora", "uniform", "sum")
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 FUSIONS = ("cross_attention", "add", "concat", "gated", "weighted")
 MERGERS = ("mlp", "avg")

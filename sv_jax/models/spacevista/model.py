@@ -38,7 +38,7 @@ def with_router(model: SpaceVista, router: str | None) -> SpaceVista:
     """The same arrays, gated by another router, which must have none of its own; None keeps the model's."""
     if router is None or model.cfg.experts is None or router == model.cfg.experts.router:
         return model
-    if router not in ("label", "uniform"):
+    if router not in ("label", "uniform", "sum"):
         raise UserError(f"router {router!r}: the model was made for {model.cfg.experts.router!r} and has no weights of another")
     graphdef, state = nnx.split(model)
     other = nnx.merge(graphdef, state)

@@ -2,7 +2,8 @@
 
 A router is `f(layer, x, signal, cfg) -> gate`: `layer` is the decoder layer, `x` [B, T, D] its normalised input, `signal` what the router
 knows before the layers run (`signal` in `model.py` beside this file), and the gate [B, T, E] serves all seven projections of the layer,
-or [B, T, 7, E] each its own. It sums to 1 over the experts, unless `XLoRAConfig` says otherwise.
+or [B, T, 7, E] each its own. It sums to 1 over the experts, save where `XLoRAConfig` says otherwise and
+for `sum`.
 
 B rows, T tokens, D width, H = router_hidden_size, E experts. Routers compute in f32.
 """
@@ -134,4 +135,9 @@ def uniform(layer, x, signal, cfg: ExpertsConfig):
     return jnp.full((*x.shape[:-1], cfg.num_experts), 1.0 / cfg.num_experts, jnp.float32)
 
 
-ROUTER_FUNCTIONS = {"label": label, "layer": layer, "prompt": prompt, "xlora": xlora, "uniform": uniform}
+def everything(layer, x, signal, cfg: ExpertsConfig):
+    """1 each: what the released evaluation makes of experts, there without knowing."""
+    return jnp.ones((*x.shape[:-1], cfg.num_experts), jnp.float32)
+
+
+ROUTER_FUNCTIONS = {"label": label, "layer": layer, "prompt": prompt, "xlora": xlora, "uniform": uniform, "sum": everything}

@@ -260,8 +260,8 @@ class SpaceVistaDecoderLayer(Qwen2_5_VLDecoderLayer):
         if scale is None and router == "xlora":
             logits = self.router(signal).unflatten(-1, (7, e)) if self.experts["xlora"]["layerwise"] else signal
             return xlora_gate(logits, self.experts)
-        if scale is None and router == "uniform":
-            return x.new_full((*x.shape[:2], e), 1.0 / e, dtype=torch.float32)
+        if scale is None and router in ("uniform", "sum"):
+            return x.new_full((*x.shape[:2], e), 1.0 / e if router == "uniform" else 1.0, dtype=torch.float32)
         scales = [scale] * x.shape[0] if isinstance(scale, str) else scale or []
         if len(scales) != x.shape[0] or set(scales) - set(SCALES):
             raise ValueError(f"scale {scale!r}: expected one of {', '.join(SCALES)}, or a list with one of them per row")
@@ -349,30 +349,38 @@ class SpaceVistaModel(Qwen2_5_VLModel):
             self.dinov3.eval()  # its positions are augmented at random in training mode
         return self
 
-    def get_image_features(self, pixel_values, image_grid_thw=None, **kwargs):
-        kwargs.pop("scale", None)  # not named in the signature: `generate` takes what stands there away from the language model
-        return self.fuse(super().get_image_features(pixel_values, image_grid_thw, **kwargs), pixel_values, image_grid_thw)
+    # `scale` is not named in the signatures: `generate` takes what stands there away from the language model
+    def get_image_features(self, pixel_values, image_grid_thw=None, dino_pixel_values=None, **kwargs):
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("scale", "dino_pixel_values_videos")}
+        out = super().get_image_features(pixel_values, image_grid_thw, **kwargs)
+        return self.fuse(out, pixel_values, image_grid_thw, dino_pixel_values)
 
-    def get_video_features(self, pixel_values_videos, video_grid_thw=None, **kwargs):
-        kwargs.pop("scale", None)
+    def get_video_features(self, pixel_values_videos, video_grid_thw=None, dino_pixel_values_videos=None, **kwargs):
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("scale", "dino_pixel_values")}
         out = super().get_video_features(pixel_values_videos, video_grid_thw, **kwargs)
-        return self.fuse(out, pixel_values_videos, video_grid_thw)
+        return self.fuse(out, pixel_values_videos, video_grid_thw, dino_pixel_values_videos)
 
-    def fuse(self, out, patches: torch.Tensor, grids: torch.Tensor):
-        """Qwen's merged tokens, one tensor per medium in `out.pooler_output`, fused with DINOv3's features of the same pixels."""
+    def fuse(self, out, patches: torch.Tensor, grids: torch.Tensor, frames: torch.Tensor | None):
+        """Qwen's merged tokens, one tensor per medium in `out.pooler_output`, fused with DINOv3's features of the same pixels, or of the
+        ImageNet-normalised `frames` [2 t of all media, 3, height, width]."""
         if self.dinov3 is None:
             return out
+        if frames is None and self.config.fusion.get("align") == "official":
+            raise ValueError("align 'official': DINOv3's 420 x 420 frames are missing; give dino_pixel_values or dino_pixel_values_videos")
         grids = [tuple(grid) for grid in grids.tolist()]
         per_medium = patches.split([t * h * w for t, h, w in grids])
+        if frames is None:
+            frames = [dino_frames(p.float(), *grid) for p, grid in zip(per_medium, grids, strict=True)]
+        else:
+            frames = frames.split([2 * t for t, _, _ in grids])
         out.pooler_output = tuple(
-            self.feature_fusion(x.view(t, h // 2, w // 2, -1), self.dense_features(p, t, h, w).to(x.dtype)).flatten(0, 2)
-            for x, p, (t, h, w) in zip(out.pooler_output, per_medium, grids, strict=True)
+            self.feature_fusion(x.view(t, h // 2, w // 2, -1), self.dense_features(f, t, h, w).to(x.dtype)).flatten(0, 2)
+            for x, f, (t, h, w) in zip(out.pooler_output, frames, grids, strict=True)
         )
         return out
 
-    def dense_features(self, patches: torch.Tensor, t: int, h: int, w: int) -> torch.Tensor:
-        """Patches [t*h*w, 1176] of one medium -> [t, h/2, w/2, D]. The two frames of a slice are averaged before the merger."""
-        frames = dino_frames(patches.float(), t, h, w)
+    def dense_features(self, frames: torch.Tensor, t: int, h: int, w: int) -> torch.Tensor:
+        """Frames [2t, 3, height, width] of one medium -> [t, h/2, w/2, D]. The two frames of a slice are averaged before the merger."""
         prefix = 1 + self.dinov3.config.num_register_tokens
         dense = self.dinov3(frames.to(self.dinov3.dtype)).last_hidden_state[:, prefix:]
         return self.geometry_merger(dense.view(t, 2, h, w, -1).mean(dim=1))
@@ -411,6 +419,7 @@ class SpaceVistaForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
 
-    def prepare_inputs_for_generation(self, input_ids, scale=None, **kwargs):
+    def prepare_inputs_for_generation(self, input_ids, scale=None, dino_pixel_values=None, dino_pixel_values_videos=None, **kwargs):
+        own = {"scale": scale, "dino_pixel_values": dino_pixel_values, "dino_pixel_values_videos": dino_pixel_values_videos}
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
-        return inputs if scale is None else {**inputs, "scale": scale}
+        return inputs | {name: value for name, value in own.items() if value is not None}
