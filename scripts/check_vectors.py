@@ -35,7 +35,7 @@ from sv_jax.models.qwen2_5_vl.mrope import position_ids  # noqa: E402
 from sv_jax.models.qwen2_5_vl.text import mrope_angles  # noqa: E402
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig  # noqa: E402
 from sv_jax.models.spacevista.experts import expert_lora  # noqa: E402
-from sv_jax.models.spacevista.fusion import DenseMerger, Fusion  # noqa: E402
+from sv_jax.models.spacevista.fusion import FUSION_CLASSES, DenseMerger  # noqa: E402
 from sv_jax.train.grpo_loss import (  # noqa: E402
     LOSSES,
     LossConfig,
@@ -202,9 +202,8 @@ def fusion(folder: Path) -> Cases:
 
 
 def fusion_case(case: dict, arrays: dict) -> float:
-    run = MERGERS[case["merger"]] if "merger" in case else FUSIONS[case["method"]]
     tensors = {name.removeprefix("weights/"): value for name, value in arrays.items() if name.startswith("weights/")}
-    return run(case, arrays, tensors)
+    return (merger if "merger" in case else fuse)(case, arrays, tensors)
 
 
 def filled(module: nnx.Module, ours: str, theirs: str, tensors: dict[str, np.ndarray]) -> nnx.Module:
@@ -220,28 +219,24 @@ def filled(module: nnx.Module, ours: str, theirs: str, tensors: dict[str, np.nda
     return module
 
 
-def cross_attention(case: dict, arrays: dict, tensors: dict) -> float:
+def fuse(case: dict, arrays: dict, tensors: dict) -> float:
     x, g = arrays["in/x"], arrays["in/g"]
     z, h, w, d = x.shape
-    module = Fusion(FusionConfig(num_heads=case["num_heads"], num_blocks=case["num_layers"]), d, nnx.Rngs(0))
+    cfg = FusionConfig(num_heads=case["num_heads"], num_blocks=case["num_layers"], method=case["method"])
+    module = filled(FUSION_CLASSES[cfg.method](cfg, d, nnx.Rngs(0)), "fusion", "model.feature_fusion.", tensors)
     index = np.arange(z * h * w, dtype=np.int32)
     hw, grid = np.stack([index // w % h, index % w], axis=1), np.tile(np.array([h, w], np.int32), (len(index), 1))
     args = (x.reshape(-1, d), g.reshape(-1, d), hw, grid, index.reshape(z, h * w), index)
-    got = filled(module, "fusion", "model.feature_fusion.", tensors)(*map(jnp.asarray, args))
-    return difference(got, arrays["out"].reshape(-1, d))
+    return difference(module(*map(jnp.asarray, args)), arrays["out"].reshape(-1, d))
 
 
-def merger_mlp(case: dict, arrays: dict, tensors: dict) -> float:
+def merger(case: dict, arrays: dict, tensors: dict) -> float:
     n, h, w, d = arrays["out"].shape
     x = arrays["in/x"][:, : 2 * h, : 2 * w]  # the released code drops an odd last row or column; our grids are even by construction
     x = x.reshape(n, h, 2, w, 2, -1).swapaxes(2, 3)  # the processor's order: 2x2 blocks, row by row
-    module = DenseMerger(case["context_dim"], case["hidden_dim"], d, nnx.Rngs(0))
-    got = filled(module, "dino_merger", "model.geometry_merger.", tensors)(jnp.asarray(x.reshape(n * h * w * 4, -1)))
-    return difference(got, arrays["out"].reshape(-1, d))
-
-
-FUSIONS = {"cross_attention": cross_attention}
-MERGERS = {"mlp": merger_mlp}
+    cfg = FusionConfig(merger_hidden_size=case["hidden_dim"], merger=case["merger"])
+    module = filled(DenseMerger(cfg, case["context_dim"], d, nnx.Rngs(0)), "dino_merger", "model.geometry_merger.", tensors)
+    return difference(module(jnp.asarray(x.reshape(n * h * w * 4, -1))), arrays["out"].reshape(-1, d))
 
 
 # adapters

@@ -177,6 +177,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="as_", default="spacevista", metavar="FORMAT", help="spacevista (default), qwen or peft")
     parser.add_argument("--scale", help="with --as qwen: the expert to merge, or none")
     parser.add_argument("--dtype", help="of the weights, such as bfloat16 (default: as they were trained)")
+    parser.add_argument("--names", default="transformers", help="of the tensors: transformers (default), or official, as the released code")
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -185,7 +186,7 @@ def _export(args: argparse.Namespace) -> None:
     from sv_jax.weights import export
 
     trained = Path(args.run) / "model"
-    export(trained if trained.is_dir() else args.run, args.out, as_=args.as_, scale=args.scale, dtype=args.dtype)
+    export(trained if trained.is_dir() else args.run, args.out, as_=args.as_, scale=args.scale, dtype=args.dtype, names=args.names)
     print(args.out)
 
 
@@ -249,7 +250,8 @@ VERBS = {
         "weights back to Hugging Face",
         "  sv-jax export --run runs/grpo --out models/spacevista\n"
         "  sv-jax export --run runs/grpo --out models/indoor --as qwen --scale indoor      plain Qwen2.5-VL, one expert merged\n"
-        "  sv-jax export --run runs/grpo --out models/adapters --as peft                   a LoRA folder per expert",
+        "  sv-jax export --run runs/grpo --out models/adapters --as peft                   a LoRA folder per expert\n"
+        "  sv-jax export --run runs/grpo --out models/released --names official            named as the released SpaceVista code names it",
         _export,
         _export_arguments,
     ),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sv_jax.errors import UserError, unknown
-from sv_jax.inputs.media import Media, prepare
+from sv_jax.inputs.media import NO_COMPAT, Compat, Media, prepare
 from sv_jax.inputs.packing import Sample
 from sv_jax.models.qwen2_5_vl.config import QwenConfig
 from sv_jax.models.qwen2_5_vl.mrope import position_ids
@@ -32,9 +32,11 @@ class Processor:
     image_pixels: tuple[int, int] = PIXELS["image"]
     video_pixels: tuple[int, int] = PIXELS["video"]
     dino: bool = False  # also cut DINOv3's patches
+    align: str = "grid"  # as in `FusionConfig`
+    compat: Compat = NO_COMPAT
 
     @classmethod
-    def from_folder(cls, path: str | os.PathLike) -> Processor:
+    def from_folder(cls, path: str | os.PathLike, compat: Compat = NO_COMPAT) -> Processor:
         """Read a model folder: config.json, tokenizer, chat template, and the processor's settings in their old or new files."""
         from transformers import AutoTokenizer, Qwen2_5_VLConfig
 
@@ -53,11 +55,14 @@ class Processor:
         if not tokenizer.chat_template:
             raise UserError(f"model {str(path)!r}: the tokenizer has no chat template (chat_template.jinja or chat_template.json)")
         pixels = {f"{kind}_pixels": _pixels(folder, kind) for kind in PIXELS}
-        return cls(tokenizer, QwenConfig.from_hf(config), **pixels, dino=bool(config.get("dinov3_config")))
+        align = ((config.get("spacevista") or {}).get("fusion") or {}).get("align", "grid")
+        dino = bool(config.get("dinov3_config"))
+        return cls(tokenizer, QwenConfig.from_hf(config), **pixels, dino=dino, align=align, compat=compat)
 
     def prepare(self, part: dict) -> Media:
         """Patches of an image or video part (`sv_jax.inputs.media.prepare`); put the result in the part's place to prepare it only once."""
-        return prepare(part, self.image_pixels if part["type"] == "image" else self.video_pixels, self.dino)
+        pixels = self.image_pixels if part["type"] == "image" else self.video_pixels
+        return prepare(part, pixels, self.dino, self.align, self.compat)
 
     @property
     def stop_ids(self) -> list[int]:

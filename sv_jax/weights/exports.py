@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +14,38 @@ from sv_jax.models.spacevista.config import SCALES, ExpertsConfig
 from sv_jax.models.spacevista.model import SpaceVista
 from sv_jax.weights.folders import find_folder, new_folder
 from sv_jax.weights.load import load_model, model_tensors, save_model, write_model
+from sv_jax.weights.names import released
+from sv_jax.weights.official import EXPERTS
 from sv_jax.weights.safetensors_io import Tensor, write_file
+from sv_jax.weights.xlora import classifier_tensors, xlora_config
 
-FORMATS = ("spacevista", "qwen", "peft")
+FORMATS, NAMES = ("spacevista", "qwen", "peft"), ("transformers", "official")
 TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"  # a list of suffixes would also hit the vision tower's MLPs
+PEFT = "base_model.model."  # before the names of the wrapped model
+OLD_TARGETS = r"model\.layers\..*\.(q|k|v|o|gate|up|down)_proj"  # of the released code's transformers
 
 
-def export(model: str | Path, out: str | Path, as_: str = "spacevista", scale: str | None = None, dtype: str | None = None) -> None:
+def export(
+    model: str | Path,
+    out: str | Path,
+    as_: str = "spacevista",
+    scale: str | None = None,
+    dtype: str | None = None,
+    names: str = "transformers",
+) -> None:
     """Write the model in a folder to the folder `out`, with its weights in `dtype` (None: as they are stored).
 
     `spacevista`: the whole model with its torch code. `qwen`: Qwen2.5-VL without DINOv3 and fusion, with the expert of `scale` merged into
-    the weights ("none": no expert). `peft`: `out/base` (that Qwen2.5-VL, no expert) and one LoRA folder per expert, named by its scale.
+    the weights ("none": no expert). `peft`: `out/base` (that Qwen2.5-VL, no expert), one LoRA folder per expert, named by its scale, and
+    for the router `xlora` its folder. `names`: "official" are those of the released SpaceVista code, for `spacevista`; its experts are PEFT
+    folders in `out/experts`.
     """
     if as_ not in FORMATS:
         raise unknown("export format", as_, FORMATS)
+    if names not in NAMES:
+        raise unknown("names", names, NAMES)
+    if names == "official" and as_ != "spacevista":
+        raise UserError(f"names 'official': expected `--as spacevista`, found `--as {as_}`")
     source = find_folder(model)
     model = load_model(source, dtype=dtype)
     experts = model.cfg.experts
@@ -39,16 +57,44 @@ def export(model: str | Path, out: str | Path, as_: str = "spacevista", scale: s
     if scale is not None:
         raise UserError(f"scale {scale!r}: only `--as qwen` merges one scale's expert; leave it out for `--as {as_}`")
     if as_ == "spacevista":
-        return save_model(model, out, source=source)
+        return save_model(model, out, source=source) if names == "transformers" else _write_official(model, out, source)
     if experts is None:
         raise UserError("--as peft: the model has no scale experts to export")
     with new_folder(out) as folder:
         (folder / "base").mkdir()
         _write_qwen(folder / "base", model, None, source)
+        tensors, base = model_tensors(model), str(Path(out) / "base")
         for e, name in enumerate(experts.names):
-            (folder / name).mkdir()
-            write_file(folder / name / "adapter_model.safetensors", adapter_tensors(model, e))
-            write_json(folder / name / "adapter_config.json", adapter_config(experts, str(Path(out) / "base")))
+            _write_adapter(folder / name, adapter_tensors(tensors, e), adapter_config(experts, base))
+        if experts.router == "xlora":
+            _write_classifier(folder / "xlora", model, base, [str(Path(out) / name) for name in experts.names])
+
+
+def _write_official(model: SpaceVista, out: str | Path, source: Path) -> None:
+    experts = model.cfg.experts
+    if experts and experts.router in ("layer", "prompt"):
+        raise UserError(f"names 'official': the released code has no router {experts.router!r}; expected xlora, label or uniform")
+    with new_folder(out) as folder:
+        tensors, top = model_tensors(model), Path(out) / EXPERTS
+        write_model(folder, model.cfg, tensors, source, official=True)
+        for e in range(experts.num_experts if experts else 0):
+            lora = {released(name.removeprefix(PEFT)): tensor for name, tensor in adapter_tensors(tensors, e).items()}
+            lora = {PEFT + name: tensor for name, tensor in lora.items()}
+            _write_adapter(folder / EXPERTS / str(e), lora, adapter_config(experts, str(out)) | {"target_modules": OLD_TARGETS})
+        if experts and experts.router == "xlora":
+            _write_classifier(folder / EXPERTS, model, str(out), [str(top / str(e)) for e in range(experts.num_experts)])
+
+
+def _write_adapter(folder: Path, tensors: Mapping[str, Tensor], config: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / "adapter_model.safetensors", tensors)
+    write_json(folder / "adapter_config.json", config)
+
+
+def _write_classifier(folder: Path, model: SpaceVista, base: str, adapters: Sequence[str]) -> None:
+    experts, text = model.cfg.experts, model.cfg.qwen.text
+    tensors = classifier_tensors(model_tensors(model), experts, text.num_hidden_layers)
+    _write_adapter(folder, tensors, xlora_config(experts, text.hidden_size, base, adapters))
 
 
 def adapter_config(experts: ExpertsConfig, base: str) -> dict:
@@ -60,11 +106,11 @@ def adapter_config(experts: ExpertsConfig, base: str) -> dict:
     }  # fmt: skip
 
 
-def adapter_tensors(model: SpaceVista, expert: int) -> dict[str, Tensor]:
-    """One expert's low-rank pairs under PEFT's names for transformers >= 4.52 modules."""
+def adapter_tensors(tensors: Mapping[str, Tensor], expert: int) -> dict[str, Tensor]:
+    """One expert's low-rank pairs out of a model's tensors, under PEFT's names for transformers >= 4.52 modules."""
     return {
-        f"base_model.model.{name}.weight": Tensor(t.shape[1:], t.dtype, lambda t=t: t.read()[expert])
-        for name, t in model_tensors(model).items()
+        f"{PEFT}{name}.weight": Tensor(t.shape[1:], t.dtype, lambda t=t: t.read()[expert])
+        for name, t in tensors.items()
         if name.endswith((".lora_A", ".lora_B"))
     }
 

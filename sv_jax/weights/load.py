@@ -19,6 +19,7 @@ from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVi
 from sv_jax.models.spacevista.model import SpaceVista
 from sv_jax.weights.folders import REMOTE_CODE, copy_processor_files, find_folder, new_folder, read_json
 from sv_jax.weights.names import UNUSED, Slot, canonical, check, released, slots, to_file, to_leaf
+from sv_jax.weights.official import EXPERTS, complete_config, expert_tensors, from_official, official_config, to_official
 from sv_jax.weights.safetensors_io import DTYPES, Tensor, open_folder, write_folder
 
 HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
@@ -36,7 +37,8 @@ def load_model(folder: str | Path, *, dtype=None, shardings: Shardings | None = 
     cfg, model_type = read_config(folder)
     graph, leaves = abstract_model(cfg)
     wanted = slots(cfg, {path: leaf.shape for path, leaf in leaves.items()})
-    found = open_tensors(folder, wanted, model_type)
+    experts = expert_tensors(folder / EXPERTS, cfg) if (folder / EXPERTS).is_dir() else {}
+    found = open_tensors(folder, wanted, model_type, experts)
     sources: dict[str, list[Slot]] = {path: [] for path in leaves}
     for slot in wanted:
         for path in slot.paths:
@@ -67,15 +69,18 @@ def read_config(folder: str | Path) -> tuple[SpaceVistaConfig, str]:
     if model_type not in ("qwen2_5_vl", "spacevista"):
         raise unknown(f"{file}: model_type", model_type, ("qwen2_5_vl", "spacevista"))
     try:
-        return SpaceVistaConfig.from_hf(hf), model_type
+        return SpaceVistaConfig.from_hf(hf if model_type == "spacevista" else complete_config(hf, open_folder(folder))), model_type
     except (TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{file}: not a {model_type} config: {error}") from error
 
 
-def open_tensors(folder: str | Path, wanted: Iterable[Slot], model_type: str) -> dict[str, Tensor]:
-    """The tensors of a folder under the names of the table, after the strict check. A tied head may be stored again, if it is equal."""
-    wanted, found = list(wanted), {}
-    for name, tensor in open_folder(folder).items():
+def open_tensors(
+    folder: str | Path, wanted: Iterable[Slot], model_type: str, experts: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """The tensors of a folder under the names of the table, after the strict check, and of `experts`, which lay elsewhere. A tied head may
+    be stored again, if it is equal."""
+    wanted, found = list(wanted), dict(experts or {})
+    for name, tensor in from_official(open_folder(folder)).items():
         key = canonical(name, model_type)
         if key in found:
             raise UserError(f"{folder}: tensor {name!r} is there twice, under two spellings of {key!r}")
@@ -98,14 +103,19 @@ def save_model(model: SpaceVista, folder: str | Path, *, source: str | Path | No
         write_model(new, model.cfg, model_tensors(model, dtype), source)
 
 
-def write_model(folder: Path, cfg: SpaceVistaConfig, tensors: Mapping[str, Tensor], source: str | Path | None) -> None:
-    """Fill an empty folder with a model whose tensors (under the names of the table) are made one by one as they are written."""
+def write_model(
+    folder: Path, cfg: SpaceVistaConfig, tensors: Mapping[str, Tensor], source: str | Path | None, official: bool = False
+) -> None:
+    """Fill an empty folder with a model whose tensors (under the names of the table) are made one by one as they are written. `official`
+    names them as the released code does, without experts."""
     config = cfg.to_hf() | {"torch_dtype": next(iter(tensors.values())).dtype.name}
     if source is not None:
         hf = read_json(Path(source) / "config.json")
         config |= {k: v for k, v in (hf.get("text_config", {}) | hf).items() if k in CARRIED}
         copy_processor_files(source, folder)
-    if config["model_type"] == "spacevista":
+    if official:
+        config, tensors = official_config(config, cfg), to_official(tensors, cfg)
+    elif config["model_type"] == "spacevista":
         (folder / REMOTE_CODE).write_bytes((Path(__file__).parent / "remote" / REMOTE_CODE).read_bytes())
     else:
         tensors = {released(name): tensor for name, tensor in tensors.items()}
