@@ -8,6 +8,8 @@ run, or a file of the format is not there. Nothing depends on the names, number 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import os
 import sys
@@ -27,29 +29,26 @@ from sv_jax.errors import UserError  # noqa: E402
 from sv_jax.inputs.layout import vision_layout  # noqa: E402
 from sv_jax.inputs.processor import TEMPORAL, pad_frames, qwen_patches, resize, smart_resize  # noqa: E402
 from sv_jax.inputs.video import sample_frames, sampled_fps  # noqa: E402
+from sv_jax.models.batch import Batch  # noqa: E402
 from sv_jax.models.dinov3.config import DINOv3Config  # noqa: E402
 from sv_jax.models.dinov3.modeling import patch_angles  # noqa: E402
 from sv_jax.models.layers import rotate  # noqa: E402
 from sv_jax.models.qwen2_5_vl.config import QwenConfig, TextConfig, VisionConfig  # noqa: E402
 from sv_jax.models.qwen2_5_vl.mrope import position_ids  # noqa: E402
 from sv_jax.models.qwen2_5_vl.text import mrope_angles  # noqa: E402
-from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig  # noqa: E402
+from sv_jax.models.spacevista.config import PROJECTIONS, ExpertsConfig, FusionConfig, SpaceVistaConfig, XLoRAConfig  # noqa: E402
 from sv_jax.models.spacevista.experts import expert_lora  # noqa: E402
 from sv_jax.models.spacevista.fusion import FUSION_CLASSES, DenseMerger  # noqa: E402
-from sv_jax.train.grpo_loss import (  # noqa: E402
-    LOSSES,
-    LossConfig,
-    advantages,
-    grpo_loss,
-    importance_ratio,
-    off_policy_mask,
-    top_entropy_mask,
-)
+from sv_jax.models.spacevista.model import SpaceVista, forward, logits  # noqa: E402
+from sv_jax.models.spacevista.routers import XLoRA, xlora_gate  # noqa: E402
+from sv_jax.train import grpo_loss as rl  # noqa: E402
 from sv_jax.weights.exports import merge  # noqa: E402
-from sv_jax.weights.names import slots, to_leaf  # noqa: E402
+from sv_jax.weights.load import abstract_model  # noqa: E402
+from sv_jax.weights.names import canonical, slots, to_leaf  # noqa: E402
 
 Cases = Iterator[tuple[str, Callable[[], float]]]  # (name, what computes its error)
 NAMES = SpaceVistaConfig(dino=DINOv3Config(), fusion=FusionConfig())  # whose table of tensor names has every part
+TINY = VisionConfig(1, 8, 8, 1, out_hidden_size=16, fullatt_block_indexes=(0,))  # of models that see nothing
 
 
 def difference(got, want) -> float:
@@ -259,6 +258,121 @@ def lora_merge_case(case: dict) -> float:
     return max(errors)
 
 
+def xlora(folder: Path) -> Cases:
+    arrays, meta = group(np.load(folder / "xlora.npz"), 1), json.loads((folder / "xlora.json").read_text())
+    classifiers, whole = group(arrays["classifier"], 1), arrays["e2e"]
+    for case in meta["classifier_cases"]:
+        yield f"classifier {case['case']}", partial(classifier_case, case, classifiers[str(case["case"])])
+    settings = meta["e2e"]["configs"]["adapter_config.json"]
+    settings |= {"n_classes": len(settings["adapters"]), "n_layers": len(meta["e2e"]["layer_order"])}
+    linears = {k.removeprefix(CLASSIFIER): whole[k] for k in whole if k.startswith(CLASSIFIER)}
+    hidden = {"hidden": whole["base_last_hidden"], "scalings": whole["scalings"]}
+    yield "whole model, scalings", partial(classifier_case, settings, linears | hidden)
+    model = functools.cache(lambda: peft_model(whole, meta["e2e"], settings, linears))
+    yield "whole model, logits", lambda: difference(run_text(model(), whole["input_ids"])[1], whole["logits"])
+    yield "whole model, without experts", lambda: without_experts_case(model(), whole)
+
+
+CLASSIFIER, MODULE = "adapter/base_model.internal_xlora_classifier.", "adapter/base_model.lora_model.model."
+HEAD_DIM = 4  # of the format's Qwen2: shapes do not tell
+
+
+def classifier_case(case: dict, arrays: dict) -> float:
+    cfg, hidden = xlora_config(case), jnp.asarray(arrays["hidden"])
+    module = XLoRA(hidden.shape[-1], cfg, nnx.Rngs(0))
+    last = fill_classifier(module, arrays)
+    out, shape = np.asarray(module(hidden)), (*hidden.shape[:-1], case["n_layers"], case["n_classes"])
+    out = np.broadcast_to(out[..., None, :], shape) if last is None else (out @ last[0].T + last[1]).reshape(shape)
+    plain = dataclasses.replace(cfg, xlora=dataclasses.replace(cfg.xlora, top_k=None, softmax_topk=False))
+    error = difference(xlora_gate(jnp.asarray(out), plain), arrays["scalings"])
+    return max(error, difference(xlora_gate(jnp.asarray(out), cfg), arrays.get("effective", arrays["scalings"])))
+
+
+def xlora_config(case: dict, **fields) -> ExpertsConfig:
+    """Ours for the fields of PEFT's XLoraConfig; what is left out has its default there."""
+    names = {"depth": "xlora_depth", "layerwise": "layerwise_scalings", "top_k": "top_k_lora", "softmax": "enable_softmax"}
+    names["softmax_topk"] = "enable_softmax_topk"
+    cfg = XLoRAConfig(**{"depth": 1, "layerwise": False} | {ours: case[theirs] for ours, theirs in names.items() if theirs in case})
+    size, temperature = case.get("xlora_size", 2048), case.get("softmax_temperature", 1.0)
+    return ExpertsConfig(case["n_classes"], router="xlora", router_hidden_size=size, temperature=temperature, xlora=cfg, **fields)
+
+
+def fill_classifier(module: XLoRA, arrays: dict) -> tuple[np.ndarray, np.ndarray] | None:
+    """Set the classifier from PEFT's linear layers, whose numbers count ReLU and dropout too; returns the last one when layers hold it."""
+    numbers = sorted(int(k.split(".")[1]) for k in arrays if k.startswith("layers.") and k.endswith(".weight"))
+    linears = [(arrays[f"layers.{k}.weight"], arrays[f"layers.{k}.bias"]) for k in numbers]
+    last = linears.pop()
+    targets = [module.first] if module.first is not None else []
+    if module.last is not None:
+        targets, linears, last = [*targets, module.last], [*linears, last], None
+    if module.hidden is not None:
+        targets.insert(1, module.hidden)
+        linears[1 : len(numbers) - 1] = [tuple(np.stack(parts) for parts in zip(*linears[1 : len(numbers) - 1], strict=True))]
+    for linear, (weight, bias) in zip(targets, linears, strict=True):
+        linear.kernel[...], linear.bias[...] = jnp.asarray(weight.swapaxes(-1, -2)), jnp.asarray(bias)
+    return last
+
+
+def peft_model(arrays: dict, meta: dict, settings: dict, linears: dict) -> SpaceVista:
+    """The Qwen2 of the vectors with its experts, of different ranks and on some projections: zeros fill the rest of ours."""
+    base = {canonical(k.removeprefix("base/"), "qwen2_5_vl"): v for k, v in arrays.items() if k.startswith("base/")}
+    adapters = [meta["configs"][f"{e}/adapter_config.json"] for e in range(settings["n_classes"])]
+    layer = "model.language_model.layers.0"
+    (v, d), f = base["model.language_model.embed_tokens.weight"].shape, len(base[f"{layer}.mlp.up_proj.weight"])
+    n, k = (len(base[f"{layer}.self_attn.{name}_proj.weight"]) // HEAD_DIM for name in "qk")
+    depth = sum(name.endswith("input_layernorm.weight") for name in base)
+    text = TextConfig(v, d, f, depth, n, k, mrope_section=(0, 1, 1), rope_theta=1e4)
+    rank = max(adapter["r"] for adapter in adapters)
+    cfg = SpaceVistaConfig(QwenConfig(text, TINY), experts=xlora_config(settings, rank=rank, alpha=float(rank)))
+    graph, leaves = abstract_model(cfg)
+    values = {path: np.zeros(leaf.shape, np.float32) for path, leaf in leaves.items()}
+    wanted = {slot.name: slot for slot in slots(cfg, {path: leaf.shape for path, leaf in leaves.items()})}
+    for name, value in base.items():
+        for path in wanted[name].paths:
+            values[path][... if wanted[name].layer is None else wanted[name].layer] = to_leaf(wanted[name], value, path)
+    for name in (name.removeprefix("base_model.lora_model.model.") for name in meta["layer_order"]):
+        block, i, path = name.split(".")[3], int(name.split(".")[2]), name.split(".")[-1].removesuffix("_proj")
+        path = f"text.layers.{'mlp' if block == 'mlp' else 'attn'}.{path}"
+        for e, adapter in enumerate(adapters):
+            scale = adapter["lora_alpha"] / (adapter["r"] ** 0.5 if adapter["use_rslora"] else adapter["r"])
+            a, b = (arrays[f"{MODULE}{name}.lora_{half}.{e}.weight"] for half in "AB")
+            values[f"{path}.lora_a"][i, :, e, : len(a)] = a.T
+            values[f"{path}.lora_b"][i, e, : len(a)] = scale * settings["global_scaling_weight"] * b.T
+    model = nnx.merge(
+        graph, nnx.from_flat_state([(tuple(path.split(".")), leaves[path].replace(jnp.asarray(values[path]))) for path in leaves])
+    )
+    if (last := fill_classifier(model.text.router, linears)) is not None:
+        fill_layer_routers(model, meta["layer_order"], *last)
+    return model
+
+
+def fill_layer_routers(model: SpaceVista, order: list[str], weight: np.ndarray, bias: np.ndarray) -> None:
+    """The rows of PEFT's last product go to the layer and projection that each is for; projections without experts keep zeros."""
+    router, e = model.text.layers.router, model.cfg.experts.num_experts
+    for i, name in enumerate(order):
+        *_, layer, _, module = name.split(".")
+        column = PROJECTIONS.index(module.removesuffix("_proj")) * e
+        rows, columns = slice(i * e, (i + 1) * e), slice(column, column + e)
+        router.kernel[...] = router.kernel[...].at[int(layer), :, columns].set(weight[rows].T)
+        router.bias[...] = router.bias[...].at[int(layer), columns].set(bias[rows])
+
+
+def run_text(model: SpaceVista, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """-> (final hidden states [B, T, D], logits [B, T, V]) of rows of text without padding."""
+    b, t = ids.shape
+    zeros, positions = np.zeros((b, t), np.int32), np.broadcast_to(np.arange(t, dtype=np.int32), (3, b, t))
+    minus, weights = zeros - 1, np.zeros((b, t), np.float32)
+    batch = Batch(ids.astype(np.int32), positions, zeros + 1, zeros, minus, zeros, zeros, weights, None)
+    hidden, _ = jax.jit(forward)(model, batch)
+    return hidden, logits(model, hidden)
+
+
+def without_experts_case(model: SpaceVista, arrays: dict) -> float:
+    plain = jax.tree.map_with_path(lambda path, x: x * 0 if "lora_b" in jax.tree_util.keystr(path) else x, model)
+    hidden, out = run_text(plain, arrays["input_ids"])
+    return max(difference(hidden, arrays["base_last_hidden"]), difference(out, arrays["base_logits"]))
+
+
 # reinforcement learning
 
 
@@ -266,14 +380,14 @@ def grpo_losses(folder: Path) -> Cases:
     """Values and gradients in f64. Losses that sv-jax does not offer are none of its cases."""
     arrays = dict(np.load(folder / "grpo_losses.npz"))
     for i, case in enumerate(json.loads((folder / "grpo_losses.json").read_text())):
-        if case["loss_type"] in LOSSES:
+        if case["loss_type"] in rl.LOSSES:
             yield grpo_name(case), partial(grpo_loss_case, case, arrays, arrays["loss"][i], arrays["grad_logps"][i])
 
 
 def grpo_metrics(folder: Path) -> Cases:
     arrays = dict(np.load(folder / "grpo_losses.npz"))
     for case in json.loads((folder / "grpo_losses.json").read_text()):
-        if case["loss_type"] in LOSSES:
+        if case["loss_type"] in rl.LOSSES:
             yield grpo_name(case), partial(grpo_metrics_case, case, arrays)
 
 
@@ -299,18 +413,18 @@ def grpo_of(case: dict, arrays: dict) -> Callable:
     old, ref, sampler, entropies, adv = (jnp.asarray(arrays[name], jnp.float64) for name in names)
     mask = jnp.asarray(arrays["completion_mask"], bool)
     names = ("loss_type", "importance_sampling_level", "epsilon_low", "epsilon_high", "delta", "beta", "use_bias_correction_kl")
-    cfg = LossConfig(*(case[name] for name in names))
+    cfg = rl.LossConfig(*(case[name] for name in names))
     steps = case["gradient_accumulation_steps"]
 
     def weights(logps):
         if case["is_mode"]:
-            return importance_ratio(old, sampler, mask, case["is_mode"], case["is_clip_max"], case["is_clip_min"])
+            return rl.importance_ratio(old, sampler, mask, case["is_mode"], case["is_clip_max"], case["is_clip_min"])
         if case["off_policy_mask_threshold"]:
-            return off_policy_mask(logps, sampler, adv, mask, case["off_policy_mask_threshold"])
-        return top_entropy_mask(entropies, mask, case["top_entropy_quantile"]) if case["top_entropy_quantile"] < 1 else None
+            return rl.off_policy_mask(logps, sampler, adv, mask, case["off_policy_mask_threshold"])
+        return rl.top_entropy_mask(entropies, mask, case["top_entropy_quantile"]) if case["top_entropy_quantile"] < 1 else None
 
     def loss(logps):
-        return grpo_loss(
+        return rl.grpo_loss(
             logps, old if case["uses_old_logps"] else None, ref, adv, mask, cfg, max_length=case["max_completion_length"],
             rows=steps * len(logps), tokens=steps * mask.sum(), weights=weights(logps),
         )  # fmt: skip
@@ -326,7 +440,7 @@ def advantages_of(folder: Path) -> Cases:
         total = np.where(known.any(1), np.where(known, rewards * batch["reward_weights"], 0).sum(1), np.nan)
         total = total.reshape(-1, batch["num_generations"])
         for key in (key for key in batch if key.startswith("sum_then_normalize/")):
-            yield f"{i} {key}", lambda t=total, k=key, b=batch: difference(advantages(t, k.split("/")[1]).ravel(), b[k])
+            yield f"{i} {key}", lambda t=total, k=key, b=batch: difference(rl.advantages(t, k.split("/")[1]).ravel(), b[k])
 
 
 class Check(NamedTuple):
@@ -343,6 +457,7 @@ CHECKS = {
     "tower.npz": Check(tower, 5e-6),  # indices; and sines of the same f32 angles, times queries and keys of order 4: a few times 2^-22
     "fusion.npz": Check(fusion, 1e-5),  # f32 sums of a few hundred products of order 1, in another order
     "lora_merge.npz": Check(lora_merge, 1e-5),  # the same, of a few products
+    "xlora.npz": Check(xlora, 1e-5),  # the same, through two layers
     "grpo_losses.npz": Check(grpo_losses, 1e-8),  # f64, from f32 inputs
     "grpo_losses.json": Check(grpo_metrics, 1e-6),  # the metrics, which the trainer keeps in f32
     "advantages.json": Check(advantages_of, 1e-6),  # f64, save that trl rounds n/(n-1) to f32; advantages are at most sqrt(n)
