@@ -20,6 +20,7 @@ EXPECTED = {
     "tower.npz": "mrope/other_1/k_out",
     "fusion.npz": "other_cross_1/out",
     "lora_merge.npz": "other_1/merged",
+    "xlora.npz": "classifier/2/effective",
     "grpo_losses.npz": "grad_logps",
     "grpo_losses.json": "metrics",
     "advantages.json": "sum_then_normalize/none",
@@ -38,13 +39,16 @@ def folder(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("vectors")
     for file in ("smart_resize.json", "frame_sampling.json", "advantages.json"):
         (out / file).write_text(json.dumps(json.loads((data / file).read_text())[1::2]))
-    shutil.copy(data / "patches.npz", out)
+    for file in ("patches.npz", "xlora.npz"):
+        shutil.copy(data / file, out)
     for file, depth in (("rope_index.npz", 1), ("tower.npz", 1), ("fusion.npz", 0), ("lora_merge.npz", 0)):
         arrays = np.load(data / file)
         np.savez(out / file, **{renamed(key, depth): arrays[key] for key in arrays if not key.startswith(DROPPED)})
     cases = json.loads((data / "fusion.json").read_text())
     kept = [case | {"name": f"other_{case['name']}"} for case in cases if not f"{case['name']}/".startswith(DROPPED)]
     (out / "fusion.json").write_text(json.dumps(kept))
+    cases = json.loads((data / "xlora.json").read_text())
+    (out / "xlora.json").write_text(json.dumps(cases | {"classifier_cases": cases["classifier_cases"][2::2]}))
     every = slice(3, None, 19)
     (out / "grpo_losses.json").write_text(json.dumps(json.loads((data / "grpo_losses.json").read_text())[every]))
     losses = dict(np.load(data / "grpo_losses.npz"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import re
 from pathlib import Path
 
@@ -14,24 +13,21 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from scripts.check_vectors import CHECKS
+from scripts.check_vectors import run as run_check
 from sv_jax.errors import UserError
 from sv_jax.inputs.packing import Sample, pack, pack_groups, pack_prompts
 from sv_jax.models.batch import Batch
-from sv_jax.models.layers import Linear
 from sv_jax.models.qwen2_5_vl.config import QwenConfig, TextConfig, VisionConfig
-from sv_jax.models.spacevista.config import PROJECTIONS, ExpertsConfig, SpaceVistaConfig, XLoRAConfig
-from sv_jax.models.spacevista.model import SpaceVista, forward, logits, with_router
-from sv_jax.models.spacevista.routers import XLoRA, prompt_tokens, xlora_gate
+from sv_jax.models.spacevista.config import ExpertsConfig, SpaceVistaConfig, XLoRAConfig
+from sv_jax.models.spacevista.model import SpaceVista, forward, with_router
+from sv_jax.models.spacevista.routers import prompt_tokens
 from sv_jax.train.state import PARTS
 from sv_jax.weights.load import abstract_model
-from sv_jax.weights.names import canonical, slots, to_leaf
 
 DATA = Path(__file__).parents[2] / "data"
-VECTORS = np.load(DATA / "xlora.npz")
-CASES = json.loads((DATA / "xlora.json").read_text())
 VISION = VisionConfig(1, 8, 8, 1, out_hidden_size=16, fullatt_block_indexes=(0,))
 QWEN = QwenConfig(TextConfig(24, 16, 20, 2, 2, 1, mrope_section=(1, 1, 2), rope_theta=100.0), VISION)
-NAMES = dict(zip((f"{name}_proj" for name in PROJECTIONS), PROJECTIONS, strict=True))
 run = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # each runs once: compiling is what takes time
 
 
@@ -81,98 +77,9 @@ def sample(seed: int, length: int, answer: int = 0, scale: int = 2) -> Sample:
 # X-LoRA against peft
 
 
-def xlora_config(case: dict, n: int) -> ExpertsConfig:
-    names = {"depth": "xlora_depth", "layerwise": "layerwise_scalings", "top_k": "top_k_lora", "softmax": "enable_softmax"}
-    names["softmax_topk"] = "enable_softmax_topk"
-    fields = {"depth": 1, "layerwise": False} | {ours: case[theirs] for ours, theirs in names.items() if theirs in case}
-    size, temperature = case.get("xlora_size", 1), case.get("softmax_temperature", 1.0)
-    return ExpertsConfig(n, router="xlora", router_hidden_size=size, temperature=temperature, xlora=XLoRAConfig(**fields))
-
-
-def fill_linear(linear: Linear, weight: np.ndarray, bias: np.ndarray) -> None:
-    linear.kernel[...], linear.bias[...] = jnp.asarray(np.swapaxes(weight, -1, -2)), jnp.asarray(bias)
-
-
-def fill_classifier(module: XLoRA, theirs: dict[int, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Set the classifier from peft's linear layers, by their number among modules; returns the last one when layers hold it."""
-    linears = [theirs[k] for k in sorted(theirs)]
-    last = linears.pop() if module.last is None else None
-    if module.last is not None:
-        fill_linear(module.last, *linears.pop())
-    if module.first is not None:
-        fill_linear(module.first, *linears.pop(0))
-    if module.hidden is not None:
-        fill_linear(module.hidden, *(np.stack(x) for x in zip(*linears, strict=True)))
-        linears = []
-    assert not linears
-    return last
-
-
-def classifier_weights(top: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    numbers = {int(m[1]) for key in VECTORS if (m := re.fullmatch(rf"{top}/layers\.(\d+)\.weight", key))}
-    return {k: (VECTORS[f"{top}/layers.{k}.weight"], VECTORS[f"{top}/layers.{k}.bias"]) for k in numbers}
-
-
-@pytest.mark.parametrize("case", CASES["classifier_cases"], ids=lambda c: str(c["case"]))
-def test_classifier_and_gates_are_those_of_peft(case):
-    top, e, n = f"classifier/{case['case']}", case["n_classes"], case["n_layers"]
-    cfg = xlora_config(case, e)
-    module = XLoRA(12, cfg, nnx.Rngs(0))
-    last = fill_classifier(module, classifier_weights(top))
-    out = module(jnp.asarray(VECTORS[f"{top}/hidden"]))
-    if last is not None:
-        out = (out @ last[0].T + last[1]).reshape(*out.shape[:-1], n, e)
-    else:
-        out = jnp.broadcast_to(out[..., None, :], (*out.shape[:-1], n, e))
-    plain = dataclasses.replace(cfg, xlora=dataclasses.replace(cfg.xlora, top_k=None, softmax_topk=False))
-    np.testing.assert_allclose(xlora_gate(out, plain), VECTORS[f"{top}/scalings"], atol=1e-6)
-    np.testing.assert_allclose(xlora_gate(out, cfg), VECTORS[f"{top}/effective"], atol=1e-6)
-
-
-def peft_model() -> SpaceVista:
-    """The Qwen2 of the vectors with its three experts of rank 2, 3 and 4 (padded to 4 with zeros) on q, v and down (zeros elsewhere)."""
-    case, e, r = CASES["e2e"], 3, 4
-    text = TextConfig(32, 16, 24, 2, 4, 2, mrope_section=(0, 1, 1), rope_theta=1e4)
-    experts = dataclasses.replace(xlora_config(case["xlora"], e), rank=r, alpha=float(r))
-    model = random_model(SpaceVistaConfig(QwenConfig(text, VISION), experts=experts))
-    leaves = {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.state(model))}
-    values = {path: np.zeros(leaf.shape, np.float32) for path, leaf in leaves.items() if "lora" in path or "layers.router" in path}
-    base = {canonical(k.removeprefix("e2e/base/"), "qwen2_5_vl"): v for k, v in VECTORS.items() if k.startswith("e2e/base/")}
-    for slot in slots(model.cfg, {path: leaf.shape for path, leaf in leaves.items()}):
-        for path in slot.paths if slot.name in base else ():
-            value = values.setdefault(path, np.zeros(leaves[path].shape, np.float32))
-            value[... if slot.layer is None else slot.layer] = to_leaf(slot, base[slot.name], path)
-    weight, bias = fill_classifier(model.text.router, classifier_weights("e2e/classifier"))
-    for i, name in enumerate(case["layer_order"]):
-        layer, module = int(name.split(".")[2]), NAMES[name.split(".")[-1]]
-        path = f"text.layers.{'mlp' if '.mlp.' in name else 'attn'}.{module}"
-        for k, rank in enumerate(case["r"]):
-            scale = case["lora_alpha"] / rank * case["xlora"]["global_scaling_weight"]
-            values[f"{path}.lora_a"][layer, :, k, :rank] = VECTORS[f"e2e/adapter/{name}.lora_A.{k}.weight"].T
-            values[f"{path}.lora_b"][layer, k, :rank] = scale * VECTORS[f"e2e/adapter/{name}.lora_B.{k}.weight"].T
-        columns = slice(PROJECTIONS.index(module) * e, (PROJECTIONS.index(module) + 1) * e)
-        values["text.layers.router.kernel"][layer, :, columns] = weight[i * e : (i + 1) * e].T
-        values["text.layers.router.bias"][layer, columns] = bias[i * e : (i + 1) * e]
-    for path, value in values.items():
-        leaves[path][...] = jnp.asarray(value)
-    return nnx.merge(nnx.graphdef(model), nnx.from_flat_state([(tuple(p.split(".")), leaf) for p, leaf in leaves.items()]))
-
-
-def test_a_whole_xlora_model_equals_peft():
-    model, ids = peft_model(), VECTORS["e2e/input_ids"].astype(np.int32)
-    rows = [dataclasses.replace(sample(0, 7), tokens=row) for row in ids]
-    batch = pack_prompts(rows, 7, VISION)[0]
-    got, gates = hidden(model, batch)
-    np.testing.assert_allclose(logits(model, got), VECTORS["e2e/logits"], atol=1e-5)
-    plain, _ = hidden(with_router(zero_lora(model), "uniform"), batch)
-    np.testing.assert_allclose(logits(model, plain), VECTORS["e2e/base_logits"], atol=1e-5)
-    # scalings [B, T, layer and module, E]; the four modules without experts have logits of 0, so gates of 1/3
-    want = VECTORS["e2e/scalings"].reshape(2, 7, 2, 3, 3).sum(3)
-    np.testing.assert_allclose(np.moveaxis(np.asarray(gates), 0, 2) * 7 - 4 / 3, want, atol=1e-5)
-
-
-def zero_lora(model: SpaceVista) -> SpaceVista:
-    return jax.tree.map_with_path(lambda path, x: x * 0 if "lora_b" in jax.tree_util.keystr(path) else x, model)
+def test_classifier_gates_and_a_whole_xlora_model_are_those_of_peft():
+    cases, _, missed = run_check(CHECKS["xlora.npz"], DATA)
+    assert cases == 8 + 3 and not missed
 
 
 # every number of experts
