@@ -48,6 +48,10 @@ LINEAR = {
     r"text\.layers\.mlp\.down": ("layer", "mlp", "embed"),
     r"text\.layers\.router\.fc1": ("layer", "embed", "router"),
     r"text\.layers\.router\.fc2": ("layer", "router", "expert"),
+    r"text\.layers\.router": ("layer", "router", "expert"),
+    r"text\.router\.(?:fc1|first)": ("embed", "router"),
+    r"text\.router\.hidden": ("layer", "router", "router"),
+    r"text\.router\.(?:fc2|last)": ("router", "expert"),
     r"text\.head": ("embed", "vocab"),
     r"(?:vision|dino)\.patch_embed": ("patch", "embed"),
     r"vision\.blocks\.attn\.qkv": ("layer", "embed", "heads"),
@@ -64,13 +68,16 @@ LINEAR = {
     r"fusion\.blocks\.attn\.o": ("layer", "heads", "embed"),
     r"fusion\.blocks\.fc1": ("layer", "embed", "mlp"),
     r"fusion\.blocks\.fc2": ("layer", "mlp", "embed"),
+    r"fusion\.(?:projection|gate_projection)": ("mlp", "embed"),
 }
 
 AXES: dict[str, tuple[str, ...]] = {
     r"text\.embed\.embedding": ("vocab", "embed"),
-    r"(?:text|vision\.merger|dino|dino_merger)\.norm\.(?:scale|bias)": ("norm",),
+    r"(?:text|text\.router|vision\.merger|dino|dino_merger)\.norm\.(?:scale|bias)": ("norm",),
     r"(?:text|dino)\.layers\.\w*norm\w*\.(?:scale|bias)": ("layer", "norm"),
     r"(?:vision|fusion)\.blocks\.\w*norm\w*\.(?:scale|bias)": ("layer", "norm"),
+    r"fusion\.norm[12]\.(?:scale|bias)": ("norm",),
+    r"fusion\.weight_[23]d": ("norm",),
     r"dino\.layers\.ls[12]": ("layer", "norm"),
     r"dino\.cls_token": ("norm",),
     r"dino\.register_tokens": ("token", "norm"),

@@ -181,6 +181,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="SCALE=W,…", help="with --as qwen: the sum of experts to merge, such as tiny=0.2,indoor=0.8")
     parser.add_argument("--dtype", help="of the weights, such as bfloat16 (default: as they were trained)")
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights (default: 5GB)")
+    parser.add_argument("--names", default="transformers", help="of the tensors: transformers (default), or official, as the released code")
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -191,7 +192,7 @@ def _export(args: argparse.Namespace) -> None:
     trained = Path(args.run) / "model"
     source = trained if trained.is_dir() else args.run
     weights = None if args.weights is None else _scale_weights(args.weights)
-    export(source, args.out, args.as_, args.scale, args.dtype, weights, args.max_shard_size)
+    export(source, args.out, args.as_, args.scale, args.dtype, weights, args.max_shard_size, args.names)
     print(args.out)
 
 
@@ -288,7 +289,8 @@ VERBS = {
         "weights back to Hugging Face",
         "  sv-jax export --run runs/grpo --out models/spacevista\n"
         "  sv-jax export --run runs/grpo --out models/indoor --as qwen --scale indoor      plain Qwen2.5-VL, one expert merged\n"
-        "  sv-jax export --run runs/grpo --out models/adapters --as peft                   a LoRA folder per expert",
+        "  sv-jax export --run runs/grpo --out models/adapters --as peft                   a LoRA folder per expert\n"
+        "  sv-jax export --run runs/grpo --out models/released --names official            named as the released SpaceVista code names it",
         _export,
         _export_arguments,
     ),

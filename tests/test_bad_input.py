@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -31,6 +32,10 @@ CASES = {
     "no video": ("ask --model {model} --video nowhere.mp4 why?", "video 'nowhere.mp4': no such file"),
     "no image": ("ask --model {model} --image nowhere.png why?", "image 'nowhere.png': No such file"),
     "no mask": ("ask --model {model} --video {film} --mask nowhere.png why?", "mask 'nowhere.png': No such file"),
+    "image of 1 x 1": ("ask --model {model} --image dot.png why?", "image 'dot.png': 1 x 1 pixels"),
+    "image of 20000 x 2": ("ask --model {model} --image line.png why?", "image 'line.png': frame of 20000 x 2 pixels: .*200-fold"),
+    "video without frames": ("ask --model {model} --video empty.avi why?", "video 'empty.avi': no frames in it"),
+    "rope type": ("ask --model yarn why?", "config.json: rope type 'yarn' is not one of default, mrope"),
     "no data, eval": ("eval --model {model} --data.path nowhere --out out", "data 'nowhere': no scenes/"),
     "no data, sft": ("sft --model {model} --data.path nowhere --run run --parts text --steps 1", "data 'nowhere': no scenes/"),
     "no data, grpo": ("grpo --model {model} --data.path nowhere --run run --steps 1", "data 'nowhere': no scenes/"),
@@ -61,6 +66,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def here(tmp_path_factory, tiny_folder, film) -> Path:
     """A working folder with a wrong config, damaged films and models: `cut` and `qwen` end half-way, a tensor of `odd` is transposed."""
+    import av
     from PIL import Image
 
     here = tmp_path_factory.mktemp("here")
@@ -68,8 +74,16 @@ def here(tmp_path_factory, tiny_folder, film) -> Path:
     (here / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
     (here / "cut.mp4").write_bytes(Path(film).read_bytes()[:200_000])
     Image.new("RGB", (60, 40), "white").save(here / "white.png")
-    for name in ("cut", "odd"):
+    Image.new("RGB", (1, 1)).save(here / "dot.png")
+    Image.new("RGB", (20000, 2)).save(here / "line.png")
+    with av.open(str(here / "empty.avi"), "w") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        out.start_encoding()
+    for name in ("cut", "odd", "yarn"):
         shutil.copytree(tiny_folder, here / name)
+    config = here / "yarn" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"rope_scaling": {"type": "yarn", "factor": 4.0}}))
     export(tiny_folder, here / "qwen", as_="qwen", scale="none")
     for name in ("cut", "qwen"):
         os.truncate(here / name / "model.safetensors", (here / name / "model.safetensors").stat().st_size // 2)

@@ -14,7 +14,9 @@ from sv_jax.evals.answer import Answer, Table, answer, best_constants, by_task_a
 from sv_jax.evals.scoring import PROFILES
 from sv_jax.files import replacing, write_text
 from sv_jax.inputs.chat import Processor
-from sv_jax.models.spacevista.config import SCALES
+from sv_jax.inputs.media import NO_COMPAT, Compat
+from sv_jax.models.spacevista.config import ROUTERS, SCALES
+from sv_jax.models.spacevista.model import with_router
 from sv_jax.progress import progress
 from sv_jax.weights import find_folder, load_model
 from sv_jax.weights.load import as_dtype
@@ -31,11 +33,15 @@ class EvalConfig:
     max_new_tokens: int = 256
     limit: int | None = None  # at most this many questions, spread over the split
     profile: str = "ours"
+    router: str | None = None  # gate by another router than the model's own: label, uniform, or sum
+    compat: Compat = NO_COMPAT  # with the released code's treatment of videos
     dtype: str = "float32"
 
     def __post_init__(self):
         if self.profile not in PROFILES:
             raise unknown("profile", self.profile, PROFILES)
+        if self.router is not None and self.router not in ROUTERS:
+            raise unknown("router", self.router, ROUTERS)
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit {self.limit}: expected at least 1, or none for all questions")
         as_dtype(self.dtype)
@@ -46,7 +52,8 @@ def evaluate(cfg: EvalConfig) -> str:
     if Path(cfg.out).is_file():
         raise UserError(f"out {cfg.out!r}: is a file; expected a folder")
     folder = find_folder(cfg.model)
-    answers = answer_split(cfg, load_model(folder), Processor.from_folder(folder))
+    model, processor = with_router(load_model(folder), cfg.router), Processor.from_folder(folder, cfg.compat)
+    answers = answer_split(cfg, model, processor)
     accuracy = by_task_and_scale((a.qa, a.score) for a in answers)
     constant = best_constants([a.qa for a in answers], cfg.profile)
     write_report(Path(cfg.out), {"model": accuracy}, constant, answers)

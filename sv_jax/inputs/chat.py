@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from sv_jax.errors import UserError, unknown
-from sv_jax.inputs.media import Media, prepare
+from sv_jax.inputs.media import NO_COMPAT, Compat, Media, prepare
 from sv_jax.inputs.packing import Sample
 from sv_jax.models.qwen2_5_vl.config import QwenConfig
 from sv_jax.models.qwen2_5_vl.mrope import position_ids
 from sv_jax.models.spacevista.config import SCALES
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
 PARTS = ("text", "image", "video")
 PIXELS = {"image": (56 * 56, 28 * 28 * 1280), "video": (128 * 28 * 28, 28 * 28 * 768)}  # transformers' class defaults
 
@@ -32,9 +32,11 @@ class Processor:
     image_pixels: tuple[int, int] = PIXELS["image"]
     video_pixels: tuple[int, int] = PIXELS["video"]
     dino: bool = False  # also cut DINOv3's patches
+    align: str = "grid"  # as in `FusionConfig`
+    compat: Compat = NO_COMPAT
 
     @classmethod
-    def from_folder(cls, path: str | os.PathLike) -> Processor:
+    def from_folder(cls, path: str | os.PathLike, compat: Compat = NO_COMPAT) -> Processor:
         """Read a model folder: config.json, tokenizer, chat template, and the processor's settings in their old or new files."""
         from transformers import AutoTokenizer, Qwen2_5_VLConfig
 
@@ -53,11 +55,14 @@ class Processor:
         if not tokenizer.chat_template:
             raise UserError(f"model {str(path)!r}: the tokenizer has no chat template (chat_template.jinja or chat_template.json)")
         pixels = {f"{kind}_pixels": _pixels(folder, kind) for kind in PIXELS}
-        return cls(tokenizer, QwenConfig.from_hf(config), **pixels, dino=bool(config.get("dinov3_config")))
+        align = ((config.get("spacevista") or {}).get("fusion") or {}).get("align", "grid")
+        dino = bool(config.get("dinov3_config"))
+        return cls(tokenizer, QwenConfig.from_hf(config), **pixels, dino=dino, align=align, compat=compat)
 
     def prepare(self, part: dict) -> Media:
         """Patches of an image or video part (`sv_jax.inputs.media.prepare`); put the result in the part's place to prepare it only once."""
-        return prepare(part, self.image_pixels if part["type"] == "image" else self.video_pixels, self.dino)
+        pixels = self.image_pixels if part["type"] == "image" else self.video_pixels
+        return prepare(part, pixels, self.dino, self.align, self.compat)
 
     @property
     def stop_ids(self) -> list[int]:
@@ -69,12 +74,20 @@ class Processor:
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
 
 
-def encode(processor: Processor, messages: Sequence[dict], *, target: str | None = None, scale: str | None = None) -> Sample:
+def encode(
+    processor: Processor,
+    messages: Sequence[dict],
+    *,
+    tools: Sequence[dict] | None = None,
+    target: str | None = None,
+    scale: str | None = None,
+) -> Sample:
     """Arrays of a conversation.
 
     messages: [{"role", "content": str or parts}], parts as in transformers; `sv_jax.inputs.media.prepare` describes pictures.
+    tools: JSON schemas of what the assistant may call, for templates that show them; its calls are `tool_calls` of a message.
     target: the answer to learn, appended as the assistant's turn. Assistant turns carry loss weight 1, their <|im_end|> included.
-    A conversation that ends with the user is a prompt: the assistant's turn is opened. scale: the sample's scale label.
+    A conversation that ends with the user or a tool is a prompt: the assistant's turn is opened. scale: the sample's scale label.
     Raises UserError for malformed or empty messages.
     """
     if target is not None:
@@ -83,7 +96,7 @@ def encode(processor: Processor, messages: Sequence[dict], *, target: str | None
     if scale is not None and scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     media = [processor.prepare(p) for m in messages if not isinstance(m["content"], str) for p in m["content"] if p["type"] != "text"]
-    text = render(processor.tokenizer, messages)
+    text = render(processor.tokenizer, messages, tools)
     tokens = expand(processor.tokenizer(text, add_special_tokens=False)["input_ids"], media, processor.cfg)
     grids = tuple(m.grid for m in media)
     return Sample(
@@ -98,11 +111,15 @@ def encode(processor: Processor, messages: Sequence[dict], *, target: str | None
     )
 
 
-def render(tokenizer, messages: Sequence[dict]) -> str:
-    """The conversation as text, one placeholder per picture; the assistant's turn is opened when the user spoke last."""
+def render(tokenizer, messages: Sequence[dict], tools: Sequence[dict] | None = None) -> str:
+    """The conversation as text by the tokenizer's own template, one placeholder per picture; the assistant's turn is opened when the user
+    or a tool spoke last."""
+    if tools and "tools" not in tokenizer.get_chat_template(tools=tools):
+        raise UserError("tools: the tokenizer's chat template does not show them to the model; leave them out or give it one that does")
     # the template only looks at a part's type and text; pictures are kept from it, it would copy them
     bare = [m if isinstance(m["content"], str) else {**m, "content": [_bare(p) for p in m["content"]]} for m in messages]
-    return tokenizer.apply_chat_template(bare, tokenize=False, add_generation_prompt=messages[-1]["role"] != "assistant")
+    opened = messages[-1]["role"] != "assistant"
+    return tokenizer.apply_chat_template(bare, tools=tools, tokenize=False, add_generation_prompt=opened)
 
 
 def expand(token_ids: Sequence[int], media: Sequence[Media], cfg: QwenConfig) -> np.ndarray:

@@ -10,8 +10,34 @@ import numpy as np
 from sv_jax.errors import UserError
 from sv_jax.inputs import marks as visual_prompts
 from sv_jax.inputs.layout import Grid
-from sv_jax.inputs.processor import TEMPORAL, dino_patches, pad_frames, qwen_patches, resize, smart_resize
+from sv_jax.inputs.processor import (
+    SQUARES,
+    TEMPORAL,
+    dino_patches,
+    letterbox,
+    pad_frames,
+    qwen_patches,
+    resize,
+    shrink,
+    smart_resize,
+    square_dino_patches,
+)
 from sv_jax.inputs.video import DEFAULT_FPS, MAX_FRAMES, read_video
+
+
+@dataclass(frozen=True)
+class Compat:
+    """What the released code does to videos and we do not, unless asked to."""
+
+    video_double_rescale: bool = False  # in training Qwen's tower gets pixels that were divided by 255 twice: an almost even grey
+    assume_fps: float | None = None  # the rate that frames are said to have, whatever it is; there it is 1
+
+    def __post_init__(self):
+        if self.assume_fps is not None and self.assume_fps <= 0:
+            raise UserError(f"compat assume_fps {self.assume_fps:g}: expected a positive number")
+
+
+NO_COMPAT = Compat()
 
 
 @dataclass(frozen=True)
@@ -25,13 +51,14 @@ class Media:
     seconds_per_grid: float | None  # between temporal slices; None for an image
 
 
-def prepare(part: dict, pixels: tuple[int, int], dino: bool) -> Media:
+def prepare(part: dict, pixels: tuple[int, int], dino: bool, align: str = "grid", compat: Compat = NO_COMPAT) -> Media:
     """Patches of one content part {"type": "image" | "video", …}.
 
     part: "image" is a path, a PIL image or u8 [H, W, 3]; "video" a path, its bytes, or u8 [T, H, W, 3] already sampled at "fps".
     A video file is sampled at "fps" (default 2) or to "num_frames", at most "max_frames". "marks" are drawn at the final size
     (`sv_jax.inputs.marks`).
-    pixels: least and most pixels of a frame. dino: also cut DINOv3's patches.
+    pixels: least and most pixels of a frame. dino: also cut DINOv3's patches. align: as in `FusionConfig`; "official" pads both towers'
+    frames to squares, and has no least size.
     """
     kind = part["type"]
     source = part.get(kind)
@@ -39,12 +66,29 @@ def prepare(part: dict, pixels: tuple[int, int], dino: bool) -> Media:
         return source
     frames, fps = (load_image(source)[None], None) if kind == "image" else load_video(part)
     size = frames.shape[1:3]
-    frames = resize(frames, *smart_resize(*size, min_pixels=pixels[0], max_pixels=pixels[1]))
-    if part.get("marks"):
-        frames = visual_prompts.draw(frames, part["marks"], size)
-    frames = pad_frames(frames)
-    patches, grid = qwen_patches(frames)
-    return Media(kind, grid, patches, dino_patches(frames) if dino else None, TEMPORAL / fps if fps else None)
+    marked = lambda frames: visual_prompts.draw(frames, part["marks"], size) if part.get("marks") else frames  # noqa: E731
+    target = _target_size(part, size, pixels)
+    if dino and align == "official":
+        frames = pad_frames(marked(shrink(frames, pixels[1])))
+        frames, dense = letterbox(frames, SQUARES[0]), square_dino_patches(letterbox(frames, SQUARES[1]))
+    else:
+        frames = pad_frames(marked(resize(frames, *target)))
+        dense = dino_patches(frames) if dino else None
+    patches, grid = qwen_patches(frames, 1 / 255**2 if compat.video_double_rescale and kind == "video" else 1 / 255)
+    if fps and compat.assume_fps:
+        fps = compat.assume_fps
+    return Media(kind, grid, patches, dense, TEMPORAL / fps if fps else None)
+
+
+def _target_size(part: dict, size: tuple[int, int], pixels: tuple[int, int]) -> tuple[int, int]:
+    source = part[part["type"]]
+    name = f"{part['type']} {os.fspath(source)!r}" if isinstance(source, str | os.PathLike) else part["type"]
+    if max(size) < 2:  # transformers would blow it up to a whole picture
+        raise UserError(f"{name}: 1 x 1 pixels, expected a picture")
+    try:
+        return smart_resize(*size, min_pixels=pixels[0], max_pixels=pixels[1])
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 def load_image(source) -> np.ndarray:
@@ -80,6 +124,8 @@ def load_video(part: dict) -> tuple[np.ndarray, float]:
 
 
 def _checked(array: np.ndarray, ndim: int, what: str) -> np.ndarray:
+    if what == "video" and array.ndim == ndim and not len(array):
+        raise UserError(f"video: no frames in it, found {array.dtype} {list(array.shape)}")
     if array.dtype != np.uint8 or array.ndim != ndim or array.shape[-1] != 3 or not array.size:
         shape = "[H, W, 3]" if ndim == 3 else "[T, H, W, 3]"
         raise UserError(f"{what}: expected uint8 {shape}, found {array.dtype} {list(array.shape)}")

@@ -78,7 +78,7 @@ def pack(samples: Sequence[Sample], rows: int, length: int, cfg: VisionConfig, b
 def pack_prompts(
     prompts: Sequence[Sample], length: int, cfg: VisionConfig, buckets: VisionBuckets | None = None, rows: int | None = None
 ) -> tuple[Batch, np.ndarray]:
-    """One prompt a row, padded on the right: (batch, lengths i32 [B]). `rows` beyond the prompts are empty, of length 0."""
+    """One prompt a row, padded on the right, without a loss: (batch, lengths i32 [B]). `rows` beyond the prompts are empty, of length 0."""
     batch = _empty(rows or len(prompts), length)
     lengths = np.zeros(len(batch.tokens), np.int32)
     for row, (prompt, offset) in enumerate(zip(prompts, _vision_offsets(prompts), strict=True)):
@@ -86,6 +86,7 @@ def pack_prompts(
             raise UserError(f"prompt of {len(prompt.tokens)} tokens does not fit a row of {length}")
         _write(batch, row, 0, 1, prompt, offset)
         lengths[row] = len(prompt.tokens)
+    batch.weights[:] = 0
     return batch._replace(vision=make_vision(prompts, cfg, buckets)), lengths
 
 
@@ -110,7 +111,6 @@ def pack_groups(
     batch, lengths = pack_prompts(prompts, length, cfg, buckets)
     shape = (len(prompts), groups.pop(), max_completion)
     index, ids, mask = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-    batch.weights[:] = 0
     for row, group in enumerate(completions):
         last = start = int(lengths[row]) - 1
         start += 1

@@ -15,6 +15,7 @@ from sv_jax.errors import UserError
 
 PATCH, MERGE, TEMPORAL = 14, 2, 2
 DINO_PATCH = 16
+SQUARES = 364, 420  # sides that the released code pads frames to, for Qwen and for DINOv3: 26 patches, and 26 and a quarter
 MAX_RATIO = 200
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -43,7 +44,8 @@ def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, f
 def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     """u8 [T, H, W, 3] -> u8 [T, height, width, 3], PIL's antialiased bicubic.
 
-    Where torchvision is installed transformers resizes with it; it does not round between the two passes: 1 or 2 levels apart on film."""
+    transformers resizes videos, and where it is installed images too, with torchvision: a level or two off, more where black and white
+    meet, as overshoots are cut off between the two passes."""
     if frames.shape[1:3] == (height, width):
         return frames
     from PIL import Image
@@ -51,18 +53,49 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)) for frame in frames])
 
 
+def shrink(frames: np.ndarray, max_pixels: int) -> np.ndarray:
+    """Frames with more than `max_pixels` pixels made smaller by one factor, as the released code does."""
+    height, width = frames.shape[1:3]
+    factor = math.sqrt(max_pixels / (height * width))
+    return frames if factor >= 1 else resize(frames, max(1, int(height * factor)), max(1, int(width * factor)))
+
+
+def letterbox(frames: np.ndarray, side: int) -> np.ndarray:
+    """u8 [T, H, W, 3] -> u8 [T, side, side, 3]: the long side becomes `side`, the short one the nearest multiple of 14 in proportion,
+    in the middle of white. It is rounded for each `side` by itself: the two towers' squares are up to half a patch apart."""
+    height, width = frames.shape[1:3]
+    short = max(PATCH, round(min(height, width) * side / max(height, width) / PATCH) * PATCH)
+    size = (short, side) if height <= width else (side, short)
+    out = np.full((len(frames), side, side, 3), 255, np.uint8)
+    top, left = ((side - n) // 2 for n in size)
+    out[:, top : top + size[0], left : left + size[1]] = resize(frames, *size)
+    return out
+
+
 def pad_frames(frames: np.ndarray) -> np.ndarray:
     """Repeat the last frame to an even count, so that a single image becomes two equal frames."""
     return np.concatenate([frames, frames[-1:]]) if len(frames) % TEMPORAL else frames
 
 
-def qwen_patches(frames: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+def qwen_patches(frames: np.ndarray, rescale: float = 1 / 255) -> tuple[np.ndarray, tuple[int, int, int]]:
     """u8 [T, H, W, 3], T even, sides multiples of 28 -> (f32 [P, 1176], grid (T/2, H/14, W/14)), P = product of the grid."""
-    values = _normalise(frames, CLIP_MEAN, CLIP_STD)
-    _, count, height, width = values.shape
-    t, h, w = count // TEMPORAL, height // PATCH, width // PATCH
-    blocks = values.reshape(3, t, TEMPORAL, h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH)
+    blocks = _blocks(_normalise(frames, CLIP_MEAN, CLIP_STD, rescale), PATCH)
+    t, h, w = blocks.shape[1], blocks.shape[3] * MERGE, blocks.shape[6] * MERGE
     return blocks.transpose(1, 3, 6, 4, 7, 0, 2, 5, 8).reshape(t * h * w, -1), (t, h, w)
+
+
+def square_dino_patches(frames: np.ndarray) -> np.ndarray:
+    """u8 [T, 420, 420, 3], T even -> f32 [2, P, 768] in the order of Qwen's patches; the last 4 rows and columns are no whole patch."""
+    side = SQUARES[1] // DINO_PATCH * DINO_PATCH
+    blocks = _blocks(_normalise(frames[:, :side, :side], IMAGENET_MEAN, IMAGENET_STD), DINO_PATCH)
+    return blocks.transpose(2, 1, 3, 6, 4, 7, 0, 5, 8).reshape(TEMPORAL, -1, 3 * DINO_PATCH**2)
+
+
+def _blocks(values: np.ndarray, patch: int) -> np.ndarray:
+    """f32 [3, T, H, W] -> [channel, slice, frame, block row, row in the block, row in the patch, and columns likewise]."""
+    c, count, height, width = values.shape
+    h, w = height // patch // MERGE, width // patch // MERGE
+    return values.reshape(c, count // TEMPORAL, TEMPORAL, h, MERGE, patch, w, MERGE, patch)
 
 
 def dino_patches(frames: np.ndarray) -> np.ndarray:
@@ -83,17 +116,17 @@ def dino_patches(frames: np.ndarray) -> np.ndarray:
     return mixed.reshape(TEMPORAL, t * h * w, -1)
 
 
-def _normalise(frames: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+def _normalise(frames: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], rescale: float = 1 / 255) -> np.ndarray:
     """u8 [T, H, W, 3] -> f32 [3, T, H, W]; a byte has 256 values, so the arithmetic is a table."""
-    table = _table(mean, std)
+    table = _table(mean, std, rescale)
     planes = np.ascontiguousarray(frames.transpose(3, 0, 1, 2))
     return np.stack([channel.take(plane) for channel, plane in zip(table, planes, strict=True)])
 
 
 @functools.cache
-def _table(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+def _table(mean: tuple[float, ...], std: tuple[float, ...], rescale: float) -> np.ndarray:
     """f32 [3, 256], rounded as transformers rounds: rescaled in float64, kept as float32, normalised in float32."""
-    values = (np.arange(256) * (1 / 255)).astype(np.float32)
+    values = (np.arange(256) * rescale).astype(np.float32)
     return (values - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
 
 

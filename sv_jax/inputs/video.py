@@ -48,6 +48,11 @@ def sample_frames(
     return (np.arange(n) * (total / n)).astype(np.float32).astype(np.int32)
 
 
+def sampled_fps(kept: int, total: int, video_fps: float | int) -> float:
+    """Frames that stand for a second once `kept` of all `total` are left."""
+    return kept / total * video_fps
+
+
 def read_video(
     source: VideoSource,
     *,
@@ -76,7 +81,7 @@ def read_video(
         raise UserError(f"{name}: cannot be decoded, {error.strerror or type(error).__name__}; expected a video file such as mp4") from None
     if len(frames) < len(indices):
         raise UserError(f"{name}: truncated, frame {indices[len(frames)]} of {total} cannot be decoded")
-    return np.stack(frames), len(indices) / total * rate if rate else DEFAULT_FPS
+    return np.stack(frames), sampled_fps(len(indices), total, rate) if rate else DEFAULT_FPS
 
 
 def _open(av, source: VideoSource):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -82,6 +83,13 @@ def attention(
     out = jnp.einsum("...qk,...kh->...qh", p, jnp.swapaxes(v, -3, -2), preferred_element_type=jnp.float32).astype(v.dtype)
     out = jnp.moveaxis(out.reshape(*lead, kv, n // kv, tq, h), -2, -4)
     return out.reshape(*lead, tq, n, h)
+
+
+def rope_frequencies(dim: int, theta: float) -> Float[np.ndarray, " half"]:
+    """f32 theta^(-2k/dim), k < dim/2, made on the host and rounded where transformers rounds: exponent, power and reciprocal. At
+    position 4,000 the last bit of a frequency is an angle of 5e-4."""
+    exponent = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
+    return np.float32(1) / np.power(np.float64(theta), exponent).astype(np.float32)
 
 
 def rotate(x: Float[Array, "*lead N H"], angles: Float[Array, "*lead half"]) -> Float[Array, "*lead N H"]:

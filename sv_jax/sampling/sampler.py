@@ -49,10 +49,11 @@ class Prompt(NamedTuple):
 
     logits: Array  # f32 [B, V] after the last prompt token
     kv: KV | None  # [L, B, K, T, H], stored once for all samples of a prompt
+    first_kv: KV | None  # the same of the first pass, where the router has one
     mask: Array  # bool [B, T] true on prompt tokens
     length: Array  # i32 [B] prompt tokens; a row of 0 is padding and is never sampled
     position: Array  # i32 [B] M-RoPE position of the last prompt token; completions continue from it on all three axes
-    scale: Array  # i32 [B] index into SCALES, for the router `label`
+    signal: Array | None  # [B, …] what the router reads beside a layer's input, where that stays the same: a scale, a prompt's gate
     gates: Array | None  # f32 [L, B, E] sum of the router's gates over the prompt's tokens
 
 
@@ -66,6 +67,7 @@ class State(NamedTuple):
     lengths: Array  # i32 [B, G] emitted tokens of each sample, the stop token included
     done: Array  # bool [B, G] the sample has emitted its stop token, or its row is padding
     kv: KV | tuple[KV, ...]  # [L, B, K, G, R, H], or one [B, K, G, R, H] per layer
+    first_kv: KV | tuple[KV, ...] | None  # the same of the first pass, where the router has one
     gates: Array | None  # f32 [L, B, G, E] sum of the router's gates over the completion's tokens
 
 
@@ -83,25 +85,27 @@ def prefill(model: SpaceVista, batch: Batch, dtype: str = "float32") -> Prompt:
     dtype = jnp.dtype(dtype)
     features = None if batch.vision is None else spacevista.vision_features(model, batch.vision, dtype)
     mask = packed_mask(batch.segments, batch.branches)
-    x, kv, gates = run_layers(
-        model.text.layers,
-        spacevista.embed(model, batch, features, dtype),
-        mrope_angles(batch.positions, model.cfg.qwen.text),
-        lambda q, k, v, _: (attention(q, k, v, mask), KV(jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2))),
-        spacevista.route(model, batch.scale),
-    )
+    angles = mrope_angles(batch.positions, model.cfg.qwen.text)
+    attend = lambda q, k, v, _: (attention(q, k, v, mask), KV(jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)))  # noqa: E731
+    x, first, first_kv = spacevista.embed(model, batch, features, dtype), None, None
+    if spacevista.has_first_pass(model):
+        first, first_kv, _ = run_layers(model.text.layers, x, angles, attend, spacevista.no_route)
+        first = model.text.norm(first)
+    signal = spacevista.signal(model, batch, x, first)
+    x, kv, gates = run_layers(model.text.layers, x, angles, attend, spacevista.route(model, signal))
     valid = batch.segments > 0
     length = valid.sum(1, dtype=jnp.int32)
     last = jnp.maximum(length - 1, 0)[:, None]
-    at_last = lambda a: jnp.take_along_axis(a, last, 1)[:, 0]  # noqa: E731
-    hidden = model.text.norm(jnp.take_along_axis(x, last[..., None], 1)[:, 0])
+    at_last = lambda a: jnp.take_along_axis(a, last if a.ndim == 2 else last[..., None], 1)[:, 0]  # noqa: E731
+    hidden = model.text.norm(at_last(x))
     return Prompt(
         logits=spacevista.logits(model, hidden),
         kv=kv,
+        first_kv=first_kv,
         mask=valid,
         length=length,
         position=at_last(batch.positions.max(0)),
-        scale=at_last(batch.scale),
+        signal=None if signal is None or first is not None else at_last(signal),
         gates=None if gates is None else jnp.einsum("lbte,bt->lbe", gates, valid.astype(jnp.float32)),
     )
 
@@ -121,7 +125,7 @@ def stream(
     The generator's return value is the Samples."""
     prompt = prefill(model, batch, cfg.dtype)
     layers, prompt_kv, state = _start(model, prompt, params, group, cfg)
-    prompt = prompt._replace(kv=None)  # decoding reads `prompt_kv`
+    prompt = prompt._replace(kv=None, first_kv=None)  # decoding reads `prompt_kv`
     emitted = np.zeros(state.lengths.shape, np.int32)
     while True:
         token, lengths, done = (np.array(x) for x in (state.token, state.lengths, state.done))  # copies: the step takes the state's memory
@@ -136,15 +140,19 @@ def _begin(model, prompt: Prompt, params: Sampling, group: int, cfg: SamplerConf
     """The layers and the prompt cache in the form that decoding reads, and the state after the first token, which prefill's logits give."""
     unroll = jax.default_backend() == "cpu" if cfg.unroll is None else cfg.unroll
     split = _split if unroll else lambda x: x
-    layers, prompt_kv = split(model.text.layers), split(prompt.kv)
-    kv = jax.tree.map(lambda one: cache.empty(one, group, cfg.max_new_tokens), prompt_kv, is_leaf=lambda x: isinstance(x, KV))
+    layers, prompt_kv = split(model.text.layers), (split(prompt.kv), prompt.first_kv and split(prompt.first_kv))
+    kv = jax.tree.map(lambda one: cache.empty(one, group, cfg.max_new_tokens), prompt_kv, is_leaf=_is_kv)
     b, r = prompt.length.shape[0], cfg.max_new_tokens
     ints = lambda *shape: jnp.zeros(shape, jnp.int32)  # noqa: E731
     gates = None if prompt.gates is None else jnp.zeros((*prompt.gates.shape[:2], group, prompt.gates.shape[2]))
     done = jnp.broadcast_to(prompt.length[:, None] == 0, (b, group))
-    state = State(ints(), ints(b, group), ints(b, group, r), jnp.zeros((b, group, r)), ints(b, group), done, kv, gates)
+    state = State(ints(), ints(b, group), ints(b, group, r), jnp.zeros((b, group, r)), ints(b, group), done, *kv, gates)
     logits = jnp.broadcast_to(prompt.logits[:, None], (b, group, prompt.logits.shape[1]))
     return layers, prompt_kv, _emit(model, params, state, logits)
+
+
+def _is_kv(x) -> bool:
+    return isinstance(x, KV)
 
 
 def _split(stacked) -> tuple:
@@ -156,19 +164,27 @@ def _advance(model, layers, prompt_kv, prompt: Prompt, params: Sampling, state: 
     """The one step, shared by the compiled loop and by `stream`: read the last token, emit the next."""
     positions = jnp.broadcast_to((prompt.position + state.step)[None, :, None], (3, *state.token.shape))
     angles = mrope_angles(positions, model.cfg.qwen.text)
-    route = spacevista.route(model, jnp.broadcast_to(prompt.scale[:, None], state.token.shape))
     filled = state.step - 1
 
     def attend(q, k, v, kv):
         new = KV(*(jnp.swapaxes(x, 1, 2)[:, :, :, None] for x in (k, v)))
         return cache.attend(q, new, *kv, prompt.mask, filled), new
 
+    (prompt_kv, first_prompt_kv), first_new = prompt_kv, None
     x = model.text.embed(state.token).astype(jax.tree.leaves(prompt_kv)[0].dtype)
-    x, new, gates = _run(layers, x, angles, attend, route, prompt_kv, state.kv)
+    signal = prompt.signal
+    if spacevista.has_first_pass(model):
+        first, first_new, _ = _run(layers, x, angles, attend, spacevista.no_route, first_prompt_kv, state.first_kv)
+        signal = model.text.router(model.text.norm(first))
+    elif signal is not None:
+        signal = jnp.broadcast_to(signal[:, None], (*state.token.shape, *signal.shape[1:]))
+    x, new, gates = _run(layers, x, angles, attend, spacevista.route(model, signal), prompt_kv, state.kv)
     if gates is not None:
         gates = state.gates + jnp.where(state.done[..., None], 0.0, gates)
-    kv = jax.tree.map(lambda old, one: cache.write(old, one, filled), state.kv, new, is_leaf=lambda x: isinstance(x, KV))
-    return _emit(model, params, state._replace(kv=kv, gates=gates), spacevista.logits(model, model.text.norm(x)))
+    write = lambda old, one: cache.write(old, one, filled)  # noqa: E731
+    kv, first_kv = jax.tree.map(write, (state.kv, state.first_kv), (new, first_new), is_leaf=_is_kv)
+    state = state._replace(kv=kv, first_kv=first_kv, gates=gates)
+    return _emit(model, params, state, spacevista.logits(model, model.text.norm(x)))
 
 
 def _run(layers, x: Float[Array, "B G D"], angles, attend, route, prompt_kv, kv):

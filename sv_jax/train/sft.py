@@ -17,6 +17,7 @@ from flax import nnx
 from sv_jax.data.batches import BatchStream, DataConfig, ShapeConfig
 from sv_jax.errors import UserError, unknown
 from sv_jax.inputs.chat import Processor
+from sv_jax.inputs.media import NO_COMPAT, Compat
 from sv_jax.mesh import batch_shardings, leaf_shardings, make_mesh, param_shardings, place
 from sv_jax.models.spacevista.config import ROUTERS
 from sv_jax.models.spacevista.model import forward, with_router
@@ -41,6 +42,7 @@ class SFTConfig:
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     router: str | None = None  # gate by another router than the model's own during this stage (`label` to train the experts)
+    compat: Compat = NO_COMPAT  # with the released code's treatment of videos
     dtype: str = "float32"  # of the activations; trained parameters are always f32
     remat: bool = True  # make activations again in the backward pass instead of keeping them
     mesh: str | None = None  # "data=8", "fsdp=2,tensor=4"; None is one device
@@ -81,7 +83,7 @@ def train(cfg: SFTConfig, *, resume: bool = False) -> Path:
     if checkpoints.steps and not resume:
         raise UserError(f"run {cfg.run!r}: holds checkpoints already; continue it with --resume, or name another run")
 
-    processor = Processor.from_folder(source)
+    processor = Processor.from_folder(source, cfg.compat)
     model = load_model(source, shardings=leaf_shardings(mesh))
     own = model.cfg
     graphdef, trainable, frozen = partition(with_router(model, cfg.router), cfg.parts)

@@ -22,7 +22,7 @@ PARTS = {
     "dino": r"dino\..*",
     "fusion": r"(?:dino_merger|fusion)\..*",
     "experts": r"text\..*\.lora_[ab]",
-    "router": r"text\..*\.router\..*",
+    "router": r"text\.(?:layers\.)?router\..*",
 }
 
 

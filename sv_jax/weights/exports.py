@@ -13,9 +13,11 @@ from sv_jax.models.spacevista.config import SCALES, ExpertsConfig, SpaceVistaCon
 from sv_jax.weights.adapters import write_adapter
 from sv_jax.weights.folders import find_folder, new_folder
 from sv_jax.weights.load import as_dtype, open_model, write_model
+from sv_jax.weights.official import EXPERTS, refuse_unnamed
 from sv_jax.weights.safetensors_io import Tensor, cast, num_bytes
+from sv_jax.weights.xlora import write_classifier
 
-FORMATS = ("spacevista", "qwen", "peft")
+FORMATS, NAMES = ("spacevista", "qwen", "peft"), ("transformers", "official")
 
 
 def export(
@@ -26,15 +28,21 @@ def export(
     dtype: str | None = None,
     weights: Mapping[str, float] | None = None,
     max_shard_size: int | str = "5GB",
+    names: str = "transformers",
 ) -> None:
     """Write the model in a folder to the folder `out`, one tensor at a time, with its weights in `dtype` (None: as they are stored).
 
     `spacevista`: the whole model with its torch code. `qwen`: Qwen2.5-VL without DINOv3 and fusion, and merged into it the expert of
-    `scale` ("none": no expert) or the sum of experts by `weights` {scale: weight}. `peft`: `out/base` (that Qwen2.5-VL, no expert) and
-    one LoRA folder per expert, named by its scale.
+    `scale` ("none": no expert) or the sum of experts by `weights` {scale: weight}. `peft`: `out/base` (that Qwen2.5-VL, no expert), one
+    LoRA folder per expert, named by its scale, and for the router `xlora` its folder. `names`: "official" are those of the released
+    SpaceVista code, for `spacevista`; its experts are PEFT folders in `out/experts`.
     """
     if as_ not in FORMATS:
         raise unknown("export format", as_, FORMATS)
+    if names not in NAMES:
+        raise unknown("names", names, NAMES)
+    if (official := names == "official") and as_ != "spacevista":
+        raise UserError(f"names 'official': expected `--as spacevista`, found `--as {as_}`")
     if as_ != "qwen" and (scale, weights) != (None, None):
         given = f"weights {dict(weights)}" if scale is None else f"scale {scale!r}"
         raise UserError(f"{given}: only `--as qwen` merges experts; leave it out for `--as {as_}`")
@@ -42,16 +50,40 @@ def export(
     cfg, tensors = open_model(source)
     if as_ == "peft" and cfg.experts is None:
         raise UserError("--as peft: the model has no scale experts to export")
-    gate = gates(scale, weights, cfg.experts) if as_ == "qwen" else None
+    if official:
+        refuse_unnamed(cfg)
+    gate, out = gates(scale, weights, cfg.experts) if as_ == "qwen" else None, Path(out)
     with new_folder(out) as folder:
         if as_ == "spacevista":
-            return write_model(folder, cfg, {name: cast(tensor, dtype) for name, tensor in tensors.items()}, source, limit)
+            write_model(folder, cfg, {name: cast(tensor, dtype) for name, tensor in tensors.items()}, source, limit, official)
+            if official and cfg.experts:
+                write_experts(folder / EXPERTS, out / EXPERTS, out, cfg, tensors, dtype, official)
+            return
         base = folder / "base" if as_ == "peft" else folder
         base.mkdir(exist_ok=True)
         plain = dataclasses.replace(cfg, dino=None, fusion=None, experts=None)
         write_model(base, plain, merged(tensors, gate, cfg, dtype), source, limit)
-        for e, name in enumerate(cfg.experts.names if as_ == "peft" else ()):
-            write_adapter(folder / name, cfg.experts, str(Path(out) / "base"), tensors, e, dtype)
+        if as_ == "peft":
+            write_experts(folder, out, out / "base", cfg, tensors, dtype)
+
+
+def write_experts(
+    folder: Path,
+    final: Path,
+    base: Path,
+    cfg: SpaceVistaConfig,
+    tensors: Mapping[str, Tensor],
+    dtype: np.dtype | None,
+    official: bool = False,
+) -> None:
+    """PEFT's folders of all experts of a model in `folder`, which will be called `final`. The released code numbers them, and has the
+    classifier of `xlora` above them."""
+    names = [str(e) for e in range(cfg.experts.num_experts)] if official else cfg.experts.names
+    for e, name in enumerate(names):
+        write_adapter(folder / name, cfg.experts, str(base), tensors, e, dtype, old_names=official)
+    if cfg.experts.router == "xlora":
+        top = folder if official else folder / "xlora"
+        write_classifier(top, cfg, str(base), tensors, [str(final / name) for name in names], dtype)
 
 
 def gates(scale: str | None, weights: Mapping[str, float] | None, experts: ExpertsConfig | None) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sv_jax.errors import UserError, unknown
 from sv_jax.models.spacevista.config import SCALES
-from sv_jax.weights.folders import ADAPTER_CONFIG, INDEX, SINGLE
+from sv_jax.weights.folders import ADAPTER_CONFIG, INDEX, SINGLE, read_json
 
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".gguf", ".h5", ".msgpack")
 # AWQ and GPTQ; fp8; bitsandbytes
@@ -36,7 +36,8 @@ def refuse_folder(folder: str | Path) -> None:
 def adapter_folders(folder: Path) -> list[Path]:
     """The LoRA folders inside, those named after a scale first and in the scales' order."""
     rank = {name: i for i, name in enumerate(SCALES)}
-    return sorted((f.parent for f in folder.glob(f"*/{ADAPTER_CONFIG}")), key=lambda f: (rank.get(f.name, len(rank)), f.name))
+    found = (f.parent for f in folder.glob(f"*/{ADAPTER_CONFIG}") if read_json(f).get("peft_type") == "LORA")
+    return sorted(found, key=lambda f: (rank.get(f.name, len(rank)), f.name))
 
 
 def refuse_config(file: str | Path, hf: dict, known: Iterable[str]) -> None:

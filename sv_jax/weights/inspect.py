@@ -13,6 +13,7 @@ from sv_jax.models.spacevista.config import FusionConfig, SpaceVistaConfig
 from sv_jax.weights.folders import find_folder, read_json
 from sv_jax.weights.load import read_config, read_dino_config, slots_of, survey
 from sv_jax.weights.names import Slot, canonical
+from sv_jax.weights.official import expert_tensors, table_names
 from sv_jax.weights.safetensors_io import DTYPE_NAMES, Tensor, all_finite, not_finite, scan_folder
 
 
@@ -39,11 +40,12 @@ def inspect_weights(name: str | Path, values: bool = True) -> Inspection:
     """Survey a Qwen2.5-VL, SpaceVista or DINOv3 folder (or hub id). `values`: read them, to find NaN and infinity. `UserError` only where
     nothing can be listed."""
     folder = find_folder(name)
-    kind, model_type, wanted = _expected(folder)
-    tensors = scan_folder(folder).tensors
-    _, faults = survey(folder, wanted, model_type)
+    kind, model_type, wanted, experts = _expected(folder)
+    tensors = scan_folder(folder).tensors | experts
+    _, faults = survey(folder, wanted, model_type, experts)
     slots = {slot.name: slot for slot in wanted}
-    entries = [_entry(name, tensor, slots.get(canonical(name, model_type))) for name, tensor in tensors.items()]
+    keys = {name: [canonical(key, model_type) for key in table_names(name) if key] for name in tensors}
+    entries = [_entry(name, tensor, [slots[key] for key in keys[name] if key in slots]) for name, tensor in tensors.items()]
     if values:
         with ThreadPoolExecutor(4) as pool:
             good = pool.map(all_finite, tensors.values())
@@ -51,24 +53,26 @@ def inspect_weights(name: str | Path, values: bool = True) -> Inspection:
     return Inspection(str(folder), kind, entries, faults)
 
 
-def _expected(folder: Path) -> tuple[str, str, list[Slot]]:
-    """-> (what the config describes, model_type, the tensors that it asks for)."""
+def _expected(folder: Path) -> tuple[str, str, list[Slot], dict[str, Tensor]]:
+    """-> (what the config describes, model_type, the tensors that it asks for, those of experts in folders of their own)."""
     if (folder / "config.json").is_file() and read_json(folder / "config.json").get("model_type") == "dinov3_vit":
         cfg = SpaceVistaConfig(dino=read_dino_config(folder), fusion=FusionConfig())
-        return "DINOv3", "dinov3_vit", [slot for slot in slots_of(cfg) if slot.paths[0].startswith("dino.")]
+        return "DINOv3", "dinov3_vit", [slot for slot in slots_of(cfg) if slot.paths[0].startswith("dino.")], {}
     cfg, model_type = read_config(folder)
     kind = "Qwen2.5-VL" + (" with DINOv3 and fusion" if cfg.dino else "")
     kind += f", {cfg.experts.num_experts} experts of rank {cfg.experts.rank}, router {cfg.experts.router!r}" if cfg.experts else ""
-    return kind, model_type, slots_of(cfg)
+    wanted = slots_of(cfg)
+    return kind, model_type, wanted, expert_tensors(folder, cfg, wanted)
 
 
-def _entry(name: str, tensor: Tensor, slot: Slot | None) -> Entry:
+def _entry(name: str, tensor: Tensor, slots: list[Slot]) -> Entry:
     entry = Entry(name, DTYPE_NAMES[tensor.dtype], tensor.shape, tensor.nbytes, Path(tensor.file).name)
-    if slot is None:
+    if not slots:
         return entry
-    layer = "" if slot.layer is None else f"[{slot.layer}]"
+    paths = tuple(path if slot.layer is None else f"{path}[{slot.layer}]" for slot in slots for path in slot.paths)
+    slot = slots[0]  # parts of one tensor have one shape
     part = (slot.folded[0] // len(slot.paths), *slot.folded[1:])
-    return entry._replace(parameters=tuple(path + layer for path in slot.paths), shape_here=tuple(part[axis] for axis in slot.axes))
+    return entry._replace(parameters=paths, shape_here=tuple(part[axis] for axis in slot.axes))
 
 
 def totals(entries: list[Entry]) -> dict:

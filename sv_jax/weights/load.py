@@ -22,6 +22,7 @@ from sv_jax.weights.adapters import read_adapter_configs, read_adapters
 from sv_jax.weights.folders import REMOTE_CODE, copy_processor_files, find_folder, new_folder, read_json
 from sv_jax.weights.foreign import refuse_config, refuse_folder, refuse_tensors
 from sv_jax.weights.names import UNUSED, Slot, canonical, name_faults, released, slots, to_file
+from sv_jax.weights.official import complete_config, expert_tensors, from_official, official_config, table_names, to_official
 from sv_jax.weights.safetensors_io import DTYPES, SHARD_BYTES, Tensor, blocks, raise_faults, scan_folder, write_folder
 from sv_jax.weights.stream import Shardings, read_leaves
 
@@ -39,7 +40,7 @@ def load_model(folder: str | Path, *, dtype=None, shardings: Shardings | None = 
     cfg, model_type = read_config(folder)
     graph, leaves = abstract_model(cfg)
     wanted = slots(cfg, {path: leaf.shape for path, leaf in leaves.items()})
-    found = open_tensors(folder, wanted, model_type)
+    found = open_tensors(folder, wanted, model_type, expert_tensors(folder, cfg, wanted))
     dtype = None if dtype is None else as_dtype(dtype)
     arrays = read_leaves({path: leaf.shape for path, leaf in leaves.items()}, wanted, found, dtype, shardings, str(folder))
     state = [(tuple(path.split(".")), leaf.replace(arrays.pop(path))) for path, leaf in leaves.items()]
@@ -50,7 +51,7 @@ def open_model(folder: str | Path) -> tuple[SpaceVistaConfig, dict[str, Tensor]]
     """-> (config, the tensors of the file under the names of the table and in its order), as strict as `load_model`."""
     cfg, model_type = read_config(folder)
     wanted = slots_of(cfg)
-    found = open_tensors(folder, wanted, model_type)
+    found = open_tensors(folder, wanted, model_type, expert_tensors(folder, cfg, wanted))
     return cfg, {slot.name: found[slot.name] for slot in wanted}
 
 
@@ -64,6 +65,8 @@ def read_config(folder: str | Path) -> tuple[SpaceVistaConfig, str]:
     """-> (config, model_type) of a Qwen2.5-VL or SpaceVista folder."""
     hf = _read_hf_config(folder, ("qwen2_5_vl", "spacevista"))
     try:
+        if hf["model_type"] == "qwen2_5_vl":
+            hf = complete_config(hf, scan_folder(folder).tensors)
         return SpaceVistaConfig.from_hf(hf), hf["model_type"]
     except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
         raise UserError(f"{Path(folder) / 'config.json'}: not a {hf['model_type']} config: {error}") from error
@@ -81,28 +84,35 @@ def _read_hf_config(folder: str | Path, known: tuple[str, ...]) -> dict:
     return hf
 
 
-def open_tensors(folder: str | Path, wanted: Iterable[Slot], model_type: str) -> dict[str, Tensor]:
+def open_tensors(
+    folder: str | Path, wanted: Iterable[Slot], model_type: str, experts: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """The tensors of a folder under the names of the table. `UserError` names all that is wrong with its files and names, in one line."""
-    found, faults = survey(folder, wanted, model_type)
+    found, faults = survey(folder, wanted, model_type, experts)
     raise_faults(faults, folder)
     return found
 
 
-def survey(folder: str | Path, wanted: Iterable[Slot], model_type: str) -> tuple[dict[str, Tensor], list[str]]:
-    """-> (tensors under the names of the table, everything that is wrong). A tied head may be stored again, if it is equal."""
+def survey(
+    folder: str | Path, wanted: Iterable[Slot], model_type: str, experts: Mapping[str, Tensor] | None = None
+) -> tuple[dict[str, Tensor], list[str]]:
+    """-> (tensors under the names of the table, everything that is wrong); `experts` are some that lie elsewhere. A tied head may be stored
+    again, if it is equal."""
     scan = scan_folder(folder)
     refuse_tensors(folder, [*scan.tensors, *scan.lost])
-    wanted, found, faults = list(wanted), {}, list(scan.faults)
-    for name, tensor in scan.tensors.items():
-        key = canonical(name, model_type)
-        if key in found:
-            faults.append(f"tensor {name!r} is there twice, under two spellings of {key!r}")
-        if not any(re.fullmatch(pattern, key) for pattern in UNUSED):
-            found[key] = tensor
+    wanted, found, faults = list(wanted), dict(experts or {}), list(scan.faults)
+    for stored, whole in scan.tensors.items():
+        for name, tensor in from_official(stored, whole).items():
+            key = canonical(name, model_type)
+            if key in found:
+                faults.append(f"tensor {stored!r} is there twice, under two spellings of {key!r}")
+            if not any(re.fullmatch(pattern, key) for pattern in UNUSED):
+                found[key] = tensor
     if HEAD in found and EMBEDDING in found and all(slot.name != HEAD for slot in wanted):
         if not same_values(found.pop(HEAD), found[EMBEDDING]):
             faults.append(f"config.json ties the head to the embedding, but {HEAD!r} differs from {EMBEDDING!r}")
-    return found, faults + name_faults(found, wanted, {canonical(name, model_type) for name in scan.lost})
+    lost = {canonical(name, model_type) for stored in scan.lost for name in table_names(stored) if name}
+    return found, faults + name_faults(found, wanted, lost)
 
 
 def same_values(a: Tensor, b: Tensor) -> bool:
@@ -126,15 +136,23 @@ def save_model(model: SpaceVista, folder: str | Path, *, source: str | Path | No
 
 
 def write_model(
-    folder: Path, cfg: SpaceVistaConfig, tensors: Mapping[str, Tensor], source: str | Path | None, max_shard_bytes: int = SHARD_BYTES
+    folder: Path,
+    cfg: SpaceVistaConfig,
+    tensors: Mapping[str, Tensor],
+    source: str | Path | None,
+    max_shard_bytes: int = SHARD_BYTES,
+    official: bool = False,
 ) -> None:
-    """Fill an empty folder with a model whose tensors (under the names of the table) are made one by one as they are written."""
+    """Fill an empty folder with a model whose tensors (under the names of the table) are made one by one as they are written. `official`
+    names them as the released code does, without experts."""
     config = cfg.to_hf() | {"torch_dtype": next(iter(tensors.values())).dtype.name}
     if source is not None:
         hf = read_json(Path(source) / "config.json")
         config |= {k: v for k, v in (hf.get("text_config", {}) | hf).items() if k in CARRIED}
         copy_processor_files(source, folder)
-    if config["model_type"] == "spacevista":
+    if official:
+        config, tensors = official_config(config, cfg), to_official(tensors, cfg)
+    elif config["model_type"] == "spacevista":
         (folder / REMOTE_CODE).write_bytes((Path(__file__).parent / "remote" / REMOTE_CODE).read_bytes())
     else:
         tensors = {released(name): tensor for name, tensor in tensors.items()}
@@ -169,8 +187,9 @@ def init_model(
     LoRA folders, which become the experts in this order."""
     qwen, adapters = find_folder(qwen), [find_folder(adapter) for adapter in adapters]
     cfg, model_type = read_config(qwen)
-    if model_type != "qwen2_5_vl":
-        raise UserError(f"{qwen / 'config.json'}: model_type {model_type!r}; expected 'qwen2_5_vl' to start from")
+    if model_type != "qwen2_5_vl" or cfg.dino or cfg.experts:
+        kind = f"model_type {model_type!r}" if model_type != "qwen2_5_vl" else "DINOv3 or experts beside Qwen2.5-VL"
+        raise UserError(f"{qwen / 'config.json'}: {kind}; expected a plain 'qwen2_5_vl' to start from")
     tensors = open_tensors(qwen, slots_of(cfg), model_type)
     experts = read_adapter_configs(adapters, experts or ExpertsConfig()) if adapters else experts
     cfg = dataclasses.replace(cfg, experts=experts)
@@ -179,7 +198,7 @@ def init_model(
         cfg = dataclasses.replace(cfg, dino=read_dino_config(dino), fusion=fusion or FusionConfig())
         tensors |= open_tensors(dino, [slot for slot in slots_of(cfg) if slot.paths[0].startswith("dino.")], "dinov3_vit")
     if adapters:
-        tensors |= read_adapters(adapters, [slot for slot in slots_of(cfg) if slot.name.endswith((".lora_A", ".lora_B"))])
+        tensors |= read_adapters(adapters, slots_of(cfg))
     new = [slot for slot in slots_of(cfg) if slot.name not in tensors]
     leaves = _initial({path for slot in new for path in slot.paths}, cfg, seed)
     tensors |= {slot.name: leaf_tensor(slot, leaves) for slot in new}

@@ -25,7 +25,7 @@ class Row(NamedTuple):
     theirs: str
     ours: str | tuple[str, ...]
     axes: tuple[int, ...] = SAME1
-    shape: tuple[int, ...] | None = None  # of theirs, where it has more axes than ours
+    shape: tuple[int, ...] | None = None  # of theirs, where it has other axes than ours
 
 
 class Slot(NamedTuple):
@@ -62,8 +62,12 @@ def _text() -> Iterator[Row]:
         yield from _expert_linear(f"{layer}.self_attn.{name}_proj", f"text.layers.attn.{name}")
     for name in ("gate", "up", "down"):
         yield from _expert_linear(f"{layer}.mlp.{name}_proj", f"text.layers.mlp.{name}")
-    for name in ("fc1", "fc2"):
+    yield from _linear(f"{layer}.router", "text.layers.router")
+    yield from _linear(f"{top}.router.hidden.*", "text.router.hidden")
+    yield from _norm(f"{top}.router.norm", "text.router.norm")
+    for name in ("fc1", "fc2", "first", "last"):
         yield from _linear(f"{layer}.router.{name}", f"text.layers.router.{name}")
+        yield from _linear(f"{top}.router.{name}", f"text.router.{name}")
 
 
 def _vision(cfg: SpaceVistaConfig) -> Iterator[Row]:
@@ -106,7 +110,13 @@ def _dino(cfg: SpaceVistaConfig) -> Iterator[Row]:
 
 def _fusion() -> Iterator[Row]:
     yield from _merger("model.geometry_merger", "dino_merger")
-    block, attn = "model.feature_fusion.cross_attn_blocks.*", "fusion.blocks.attn"
+    top, block, attn = "model.feature_fusion", "model.feature_fusion.cross_attn_blocks.*", "fusion.blocks.attn"
+    for name in ("norm1", "norm2"):
+        yield from _norm(f"{top}.{name}", f"fusion.{name}")
+    for name in ("weight_2d", "weight_3d"):
+        yield Row(f"{top}.{name}", f"fusion.{name}", SAME1, ())
+    yield from _linear(f"{top}.projection", "fusion.projection")
+    yield from _linear(f"{top}.gate_projection.0", "fusion.gate_projection")
     for theirs, ours in (("norm1_query", "norm_q"), ("norm1_key", "norm_k"), ("norm1_value", "norm_v"), ("norm2", "norm2")):
         yield from _norm(f"{block}.{theirs}", f"fusion.blocks.{ours}")
     yield Row(f"{block}.cross_attention.in_proj_weight", tuple(f"{attn}.{p}.kernel" for p in "qkv"), TRANSPOSE)
@@ -158,7 +168,16 @@ def slots(cfg: SpaceVistaConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[
         folded = [ours[i] for i in np.argsort(row.axes)]
         folded[0] *= len(paths)
         for layer in range(shapes[paths[0]][0]) if stacked else (None,):
-            out.append(Slot(row.theirs.replace("*", str(layer)), row.shape or tuple(folded), tuple(folded), row.axes, paths, layer))
+            out.append(
+                Slot(
+                    row.theirs.replace("*", str(layer)),
+                    tuple(folded) if row.shape is None else row.shape,
+                    tuple(folded),
+                    row.axes,
+                    paths,
+                    layer,
+                )
+            )
     if sorted(filled) != sorted(shapes):
         raise AssertionError(f"the name table does not fill exactly once: {sorted(set(filled) ^ set(shapes))}")
     return out

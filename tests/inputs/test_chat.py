@@ -7,6 +7,7 @@ torchvision and PIL differ there). Pictures are compared with transformers' PIL 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -92,6 +93,39 @@ def test_the_template_also_numbers_pictures_as_qwens_does(processor, name):
     opened = messages[-1]["role"] != "assistant"
     got = processor.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened, add_vision_id=True)
     assert got == RECORDED[name]["numbered"]
+
+
+TOOLS = [{"type": "function", "function": {"name": "measure", "parameters": {"type": "object"}}}]
+TOOL_TEMPLATE = """\
+{%- if tools %}{{ '<|im_start|>system\nTools: ' ~ tools | map(attribute='function.name') | join(',') ~ '<|im_end|>\n' }}{% endif -%}
+{%- for m in messages -%}
+  {{- '<|im_start|>' ~ m.role ~ '\n' ~ m.content -}}
+  {%- for call in m.tool_calls or [] %}{{ '<tool_call>' ~ call.function.name ~ '</tool_call>' }}{% endfor -%}
+  {{- '<|im_end|>\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif -%}"""
+
+
+def test_tools_their_calls_and_the_system_prompt_go_through_the_tokenizers_own_template(processor):
+    tokenizer = copy.deepcopy(processor.tokenizer)
+    tokenizer.chat_template = TOOL_TEMPLATE
+    call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "measure", "arguments": {}}}]}
+    messages = [{"role": "user", "content": "How tall?"}, call, {"role": "tool", "content": "12 cm"}]
+    sample = encode(dataclasses.replace(processor, tokenizer=tokenizer), messages, tools=TOOLS, target="12 cm")
+    want = (
+        "<|im_start|>system\nTools: measure<|im_end|>\n<|im_start|>user\nHow tall?<|im_end|>\n"
+        "<|im_start|>assistant\n<tool_call>measure</tool_call><|im_end|>\n<|im_start|>tool\n12 cm<|im_end|>\n"
+    )
+    assert tokenizer.decode(sample.tokens) == want + "<|im_start|>assistant\n12 cm<|im_end|>\n"
+    assert tokenizer.decode(sample.tokens[sample.weights > 0]) == "<tool_call>measure</tool_call><|im_end|>12 cm<|im_end|>"
+    assert render(tokenizer, messages, TOOLS) == want + "<|im_start|>assistant\n"
+    system = [{"role": "system", "content": "Be brief."}, *messages[:1]]
+    assert render(tokenizer, system).startswith("<|im_start|>system\nBe brief.<|im_end|>")
+
+
+def test_tools_that_would_be_dropped_are_refused(processor):
+    with pytest.raises(UserError, match="tools: the tokenizer's chat template does not show them"):
+        encode(processor, CASES["text"], tools=TOOLS)
 
 
 def test_weights_are_on_the_assistants_words_and_their_end(processor):
@@ -186,6 +220,10 @@ def test_a_template_in_chat_template_json_is_used(model_folder, tmp_path):
         (ask({"type": "video", "video": "nowhere.mp4"}, text("hi")), "video 'nowhere.mp4': no such file"),
         (ask({"type": "image", "image": np.zeros((4, 4, 3))}, text("hi")), r"image: expected uint8 \[H, W, 3\], found float64 \[4, 4, 3\]"),
         (ask({"type": "video", "video": picture(0, 56, 56)}, text("hi")), r"video: expected uint8 \[T, H, W, 3\]"),
+        (ask(image(0, 1, 1), text("hi")), "image: 1 x 1 pixels"),
+        (ask(image(0, 2, 20000), text("hi")), "image: frame of 20000 x 2 pixels: the sides may differ at most 200-fold"),
+        (ask(video(0, 2, 1, 1, fps=2.0), text("hi")), "video: 1 x 1 pixels"),
+        (ask(video(0, 0, 56, 56, fps=2.0), text("hi")), r"video: no frames in it, found uint8 \[0, 56, 56, 3\]"),
         (ask({"type": "video", "video": picture(0, 2, 56, 56), "fps": -1.0}, text("hi")), "video fps -1"),
         (ask({"type": "image", "image": 3}, text("hi")), "image: expected a path, a PIL image"),
         (ask(text("what is <|image_pad|>?")), "1 vision placeholders for 0 images"),

@@ -13,7 +13,7 @@ from sv_jax.errors import UserError
 from sv_jax.inputs.layout import VisionBuckets, bucket, geometric, vision_layout
 from sv_jax.models.qwen2_5_vl.config import VisionConfig
 
-VECTORS = np.load(Path(__file__).parents[1] / "data" / "windows.npz")
+VECTORS = np.load(Path(__file__).parents[1] / "data" / "tower.npz")
 CFG = VisionConfig()
 side = st.integers(1, 12).map(lambda n: 2 * n)
 

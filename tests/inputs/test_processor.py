@@ -20,11 +20,11 @@ RELEASED = {"min_pixels": 3136, "max_pixels": 12845056}
 def test_smart_resize_equals_transformers():
     for case in json.loads((DATA / "smart_resize.json").read_text()):
         limits = {k: case[k] for k in ("factor", "min_pixels", "max_pixels")}
-        if case["expected"] == "ValueError":
+        if case["transformers"] == "ValueError":
             with pytest.raises(UserError, match="200-fold"):
                 smart_resize(case["height"], case["width"], **limits)
         else:
-            assert list(smart_resize(case["height"], case["width"], **limits)) == case["expected"], case
+            assert list(smart_resize(case["height"], case["width"], **limits)) == case["transformers"], case
 
 
 def test_recorded_patches_of_an_image_and_of_an_odd_video():

@@ -12,12 +12,13 @@ from sv_jax.errors import UserError
 from sv_jax.inputs.video import read_video, sample_frames
 
 REQUESTS = json.loads((Path(__file__).parents[1] / "data" / "frame_sampling.json").read_text())
+HOW = ("fps", "num_frames", "min_frames", "max_frames")
 
 
-@pytest.mark.parametrize("request_", REQUESTS, ids=lambda r: "-".join(f"{k}={v}" for k, v in r.items() if k != "expected"))
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda r: "-".join(f"{k}={v}" for k, v in r.items() if k in ("video_fps", *HOW)))
 def test_sampled_frames_equal_transformers(request_):
-    total, rate, expected = request_["total_num_frames"], request_["video_fps"], request_["expected"]
-    how = {k: request_[k] for k in ("fps", "num_frames", "min_frames", "max_frames") if k in request_}
+    total, rate, expected = request_["total_num_frames"], request_["video_fps"], request_["transformers"]
+    how = {k: request_[k] for k in HOW if k in request_}
     if isinstance(expected, str):  # the class of transformers' error
         with pytest.raises(UserError):
             sample_frames(total, rate, **how)
@@ -75,6 +76,17 @@ def test_a_bad_file_is_one_line_with_its_name(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as error:
         read_video(path)
     assert "bad.mp4" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_without_frames_is_refused(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "empty.avi"), "w") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        out.start_encoding()
+    with pytest.raises(UserError, match="empty.avi': no frames in it"):
+        read_video(tmp_path / "empty.avi")
 
 
 @pytest.mark.parametrize(("keep", "message"), [(0.2, "cannot be decoded"), (0.7, "truncated")])

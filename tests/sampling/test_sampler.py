@@ -15,7 +15,7 @@ from sv_jax.inputs.packing import Sample, pack_prompts
 from sv_jax.models.batch import Batch
 from sv_jax.models.qwen2_5_vl.config import QwenConfig, TextConfig, VisionConfig
 from sv_jax.models.qwen2_5_vl.mrope import position_ids
-from sv_jax.models.spacevista.config import ExpertsConfig, SpaceVistaConfig
+from sv_jax.models.spacevista.config import ExpertsConfig, SpaceVistaConfig, XLoRAConfig
 from sv_jax.models.spacevista.model import SpaceVista, forward, logits
 from sv_jax.sampling import sampler
 from sv_jax.sampling.choose import sampling
@@ -157,21 +157,46 @@ def teacher_forced(model, prompts, completions, temperature):
             "weights": np.zeros(len(p.tokens) + r, np.float32),
         }
         rows.append(dataclasses.replace(p, **joined))
-    hidden, gates = jax.jit(forward)(model, batch_of(rows, 32))
+    batch = batch_of(rows, 32)
+    for row, p in zip(batch.weights, prompts, strict=True):
+        row[len(p.tokens) - 1] = 1  # here the prompt ends
+    hidden, gates = jax.jit(forward)(model, batch)
     logp = np.asarray(jax.nn.log_softmax(logits(model, hidden) / temperature))
     steps = [np.arange(len(p.tokens) - 1, len(row.tokens) - 1) for p, row in zip(prompts, rows, strict=True)]
     return [logp[i, t, c] for i, (t, c) in enumerate(zip(steps, completions, strict=True))], np.moveaxis(np.asarray(gates), 1, 0)
 
 
-def test_logps_and_router_equal_a_teacher_forced_pass(model):
-    out = sample(model, batch_of(MIXED), G, sampling(4, stop=[STOP], temperature=0.7), CFG)
+XLORA = XLoRAConfig(depth=3, layerwise=False, top_k=2)
+ROUTED = {
+    "layer": EXPERTS.experts,
+    "prompt": ExpertsConfig(num_experts=3, rank=2, router="prompt", temperature=0.3),
+    "xlora": ExpertsConfig(num_experts=3, rank=2, router="xlora", temperature=0.3),
+    "xlora model-wise": ExpertsConfig(num_experts=3, rank=2, router="xlora", router_hidden_size=5, xlora=XLORA),
+}
+
+
+@pytest.mark.parametrize("router, unroll", [("layer", True), ("prompt", True), ("xlora", False), ("xlora model-wise", True)])
+def test_logps_and_router_equal_a_teacher_forced_pass(router, unroll):
+    model = random_model(dataclasses.replace(TINY, experts=ROUTED[router]))
+    several = MIXED if router == "layer" else TEXT
+    args = model, batch_of(several), G, sampling(4, stop=[STOP], temperature=0.7), dataclasses.replace(CFG, unroll=unroll)
+    out = drain(stream(*args)) if router == "xlora model-wise" else sample(*args)
     tokens, lengths = np.asarray(out.tokens).reshape(-1, 8), np.asarray(out.lengths).ravel()
-    prompts = [p for p in MIXED for _ in range(G)]
+    prompts = [p for p in several for _ in range(G)]
     logps, gates = teacher_forced(model, prompts, [t[:n] for t, n in zip(tokens, lengths, strict=True)], 0.7)
     for i, p in enumerate(prompts):
         np.testing.assert_allclose(np.asarray(out.logps).reshape(-1, 8)[i, : lengths[i]], logps[i], atol=1e-4)
         read = len(p.tokens) + lengths[i] - 1
         np.testing.assert_allclose(out.router.reshape(-1, 2, 3)[i], gates[i, :, :read].mean(1), atol=1e-5)
+
+
+def drain(steps):
+    """The Samples that a stream ends with."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def test_scan_and_unrolled_and_stream_agree(model):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from sv_jax.inputs.media import prepare
 from sv_jax.inputs.packing import Sample, pack_prompts
-from sv_jax.inputs.processor import dino_patches, qwen_patches
+from sv_jax.inputs.processor import IMAGENET_MEAN, IMAGENET_STD, dino_patches, letterbox, qwen_patches
 from sv_jax.models.qwen2_5_vl.mrope import position_ids
 from sv_jax.models.spacevista.config import SCALES, ExpertsConfig, FusionConfig, SpaceVistaConfig
 from sv_jax.models.spacevista.model import forward, logits
@@ -105,22 +106,30 @@ class Prompt:
         return pack_prompts([self.sample], len(self.sample.tokens), cfg.qwen.vision)[0]
 
 
-def make_prompt(cfg: SpaceVistaConfig, media=(("image", 1, 56, 84), ("video", 4, 84, 56)), scale: str = "indoor", seed: int = 5) -> Prompt:
-    """Random text around random images and videos, media = (kind, frames, height, width)."""
+def make_prompt(
+    cfg: SpaceVistaConfig, media=(("image", 1, 56, 84), ("video", 4, 84, 56)), scale: str = "indoor", seed: int = 5, words: int = 3
+) -> Prompt:
+    """Random text around random images and videos, media = (kind, frames, height, width[, seconds per grid, by default 1.5])."""
     import torch
 
     rng = np.random.default_rng(seed)
     text = lambda n: rng.integers(3, TEXT_IDS, n).tolist()  # noqa: E731
-    tokens, grids, patches, dino, seconds = text(4), [], [], [], []
-    for kind, count, height, width in media:
+    official = cfg.fusion is not None and cfg.fusion.align == "official"
+    tokens, grids, patches, dino, seconds, squares = text(words + 1), [], [], [], [], []
+    for kind, count, height, width, *rate in media:
         frames = rng.integers(0, 256, (max(count, 1), height, width, 3), np.uint8)
         frames = np.repeat(frames, 2, axis=0) if kind == "image" else frames
-        p, grid = qwen_patches(frames)
+        if official:
+            squares.append((letterbox(frames, 420) / 255 - IMAGENET_MEAN) / IMAGENET_STD)
+            got = prepare({"type": "video", "video": frames}, (0, 10**9), True, "official")
+            p, grid, d = got.patches, got.grid, got.dino_patches
+        else:
+            (p, grid), d = qwen_patches(frames), dino_patches(frames)
         patches.append(p)
-        dino.append(dino_patches(frames))
+        dino.append(d)
         grids.append(grid)
-        seconds.append(None if kind == "image" else 1.5)
-        tokens += [VISION_START] + [IMAGE if kind == "image" else VIDEO] * (int(np.prod(grid)) // 4) + [VISION_END] + text(3)
+        seconds.append(None if kind == "image" else rate[0] if rate else 1.5)
+        tokens += [VISION_START] + [IMAGE if kind == "image" else VIDEO] * (int(np.prod(grid)) // 4) + [VISION_END] + text(words)
     tokens = np.array(tokens, np.int32)
     is_vision = (tokens == IMAGE) | (tokens == VIDEO)
     positions = position_ids(tokens, grids, seconds, cfg.qwen)
@@ -134,14 +143,19 @@ def make_prompt(cfg: SpaceVistaConfig, media=(("image", 1, 56, 84), ("video", 4,
         if which := [i for i, m in enumerate(media) if m[0] == kind]:
             inputs[pixels] = torch.tensor(np.concatenate([patches[i] for i in which]))
             inputs[grid_name] = torch.tensor([grids[i] for i in which])
+            if official:
+                inputs[f"dino_{pixels}"] = torch.tensor(np.concatenate([squares[i] for i in which])).permute(0, 3, 1, 2).float()
     if any(s is not None for s in seconds):
         inputs["second_per_grid_ts"] = torch.tensor([s for s in seconds if s is not None])
     return Prompt(sample, inputs)
 
 
-def our_logits(model, prompt: Prompt) -> np.ndarray:
-    """f32 [T, V] of the whole prompt."""
-    return np.asarray(_logits(model, prompt.batch(model.cfg)))[0]
+def our_logits(model, prompt: Prompt, asked: int | None = None) -> np.ndarray:
+    """f32 [T, V] of the whole prompt; where the token `asked` is the last of the prompt, the rest is its completion."""
+    batch = prompt.batch(model.cfg)
+    if asked is not None:
+        batch.weights[0, asked] = 1
+    return np.asarray(_logits(model, batch))[0]
 
 
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it runs once: compiling is what takes time

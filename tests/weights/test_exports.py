@@ -16,12 +16,14 @@ import transformers
 
 from sv_jax import cli
 from sv_jax.errors import UserError
+from sv_jax.models.spacevista.config import XLoRAConfig
 from sv_jax.models.spacevista.experts import expert_lora
 from sv_jax.models.spacevista.model import with_router
 from sv_jax.weights.exports import export, merge
-from sv_jax.weights.load import init_model, load_model, save_model
+from sv_jax.weights.load import init_model, load_model, read_config, save_model
 from sv_jax.weights.names import canonical
 from sv_jax.weights.safetensors_io import Tensor, num_bytes, open_file, open_folder, write_file
+from tests.tiny import random_model
 from tests.weights.conftest import EXPERTS, fill_zeros, make_prompt, our_logits, torch_logits
 
 DATA = Path(__file__).parents[1] / "data"
@@ -208,6 +210,24 @@ def test_one_expert_projection_equals_pefts(tmp_path, experts_folder):
     with torch.no_grad():
         expected = theirs(torch.tensor(x)).numpy()
     np.testing.assert_allclose(x @ np.asarray(ours.kernel[...][1]) + np.asarray(low_rank), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "xlora, temperature",
+    [(XLoRAConfig(depth=3), 0.3), (XLoRAConfig(depth=1, layerwise=False, top_k=2, softmax_topk=True), 0.5)],
+    ids=["layer-wise", "model-wise, top-k"],
+)
+def test_an_xlora_folder_loads_in_peft_and_gives_our_logits(tmp_path, qwen_folder, xlora, temperature):
+    experts = dataclasses.replace(EXPERTS, router="xlora", xlora=xlora, temperature=temperature)
+    ours = random_model(dataclasses.replace(read_config(qwen_folder)[0], experts=experts))
+    save_model(ours, tmp_path / "model", source=qwen_folder)
+    export(tmp_path / "model", tmp_path / "out", as_="peft")
+    base = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path / "out" / "base")
+    base.config.use_cache = base.config.text_config.use_cache = False
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "out" / "xlora")
+    prompt = make_prompt(ours.cfg, (("image", 1, 56, 84),))
+    expected = torch_logits(theirs, prompt)
+    np.testing.assert_allclose(our_logits(ours, prompt), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_peft_files_are_named_as_peft_names_them(tmp_path, experts_folder):

@@ -41,7 +41,7 @@ def with_config(source: Path, folder: Path, **change) -> Path:
         ({"model_type": "llava"}, "model_type 'llava' is not one of qwen2_5_vl, spacevista; give a checkpoint of such a model"),
         (
             {"rope_scaling": {"type": "yarn", "factor": 4.0}, "rope_parameters": None, "text_config": {}},
-            "rope type 'yarn' is not supported",
+            "rope type 'yarn' is not one of default, mrope",
         ),
         ({"vision_config": 3}, "config.json: not a qwen2_5_vl config"),
     ],
@@ -81,7 +81,9 @@ def test_adapters_alone_are_answered_with_the_command_that_makes_a_model(tmp_pat
     (tmp_path / "peft" / "base").mkdir(parents=True)
     for name in ("mine", "outdoor", "indoor", "tiny"):
         (tmp_path / "peft" / name).mkdir()
-        (tmp_path / "peft" / name / "adapter_config.json").write_text("{}")
+        (tmp_path / "peft" / name / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (tmp_path / "peft" / "xlora").mkdir()  # holds a classifier, no adapter
+    (tmp_path / "peft" / "xlora" / "adapter_config.json").write_text('{"peft_type": "XLORA"}')
     folder = tmp_path / "peft"
     assert [f.name for f in adapter_folders(folder)] == ["tiny", "indoor", "outdoor", "mine"]
     refused(folder, f"found LoRA adapters, no model; make one: sv-jax init --qwen {folder}/base --adapters {folder}/tiny,{folder}/indoor,")

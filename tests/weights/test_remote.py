@@ -13,9 +13,11 @@ import torch
 import transformers
 from flax import nnx
 
+from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, XLoRAConfig
 from sv_jax.models.spacevista.model import with_router
 from sv_jax.weights.exports import export
 from sv_jax.weights.load import load_model, save_model
+from tests.tiny import random_model
 from tests.weights.conftest import make_prompt, our_logits, torch_logits
 
 
@@ -45,6 +47,20 @@ def rerouted(folder, out, router: str):
     return out
 
 
+def longer(prompt, made: np.ndarray):
+    """The prompt with a completion behind it, which continues at the last prompt position + 1."""
+    s, r = prompt.sample, len(made)
+    joined = dataclasses.replace(
+        s,
+        tokens=np.concatenate([s.tokens, made]).astype(np.int32),
+        positions=np.concatenate([s.positions, s.positions[:, -1:] + 1 + np.arange(r)], axis=1).astype(np.int32),
+        is_vision=np.pad(s.is_vision, (0, r)),
+        weights=np.ones(len(s.tokens) + r, np.float32),
+    )
+    return dataclasses.replace(prompt, sample=joined)
+
+
+ROWS = ("input_ids", "mm_token_type_ids", "attention_mask")
 MEDIA = {
     "text": (),
     "image": (("image", 1, 56, 84),),
@@ -92,11 +108,53 @@ def test_a_padded_row_has_the_positions_of_the_row_alone(pair):
     ours, theirs = pair
     inputs = make_prompt(ours.cfg).torch_inputs
     names = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
-    rows = {name: inputs[name] for name in ("input_ids", "mm_token_type_ids", "attention_mask")}
+    rows = {name: inputs[name] for name in ROWS}
     alone, delta = theirs.model.get_rope_index(**rows, **{name: inputs[name] for name in names})
     padded = {name: torch.nn.functional.pad(value, (3, 0)) for name, value in rows.items()}
     shifted, padded_delta = theirs.model.get_rope_index(**padded, **{name: inputs[name] for name in names})
     assert torch.equal(shifted[:, :, 3:], alone) and torch.equal(delta, padded_delta)
+
+
+MODEL_WISE = XLoRAConfig(depth=3, layerwise=False, softmax=False, top_k=2, softmax_topk=True)
+VARIANTS = {
+    "add": (FusionConfig(20, method="add", merger="avg"), ExpertsConfig(3, 4, router="prompt", router_hidden_size=6, temperature=0.3)),
+    "concat": (FusionConfig(20, method="concat"), ExpertsConfig(3, 4, router="xlora", router_hidden_size=6, temperature=0.3)),
+    "gated": (FusionConfig(20, method="gated"), ExpertsConfig(3, 4, router="xlora", router_hidden_size=6, xlora=MODEL_WISE)),
+    "weighted": (
+        FusionConfig(20, method="weighted", align="official"),
+        ExpertsConfig(6, 4, alpha=2.0, router="sum"),
+    ),  # a large sum only amplifies rounding
+}
+
+
+@pytest.mark.parametrize("method", VARIANTS)
+def test_every_fusion_and_router_equals_ours_with_and_without_a_cache(tmp_path, exported, method):
+    fusion, experts = VARIANTS[method]
+    model = random_model(dataclasses.replace(load_model(exported).cfg, fusion=fusion, experts=experts))
+    if method == "weighted":
+        model.fusion.weight_2d[...], model.fusion.weight_3d[...] = np.float32([0.5]), np.float32([0.3])
+    save_model(model, tmp_path / "model")
+    ours, theirs = load_model(tmp_path / "model"), load_torch(tmp_path / "model")
+    prompt = make_prompt(ours.cfg)
+    n = len(prompt.sample.tokens)
+    made = theirs.generate(**prompt.torch_inputs, max_new_tokens=5, do_sample=False, eos_token_id=None, use_cache=True)[0, n:].numpy()
+    expected = our_logits(ours, longer(prompt, made), asked=n - 1)
+    np.testing.assert_allclose(torch_logits(theirs, prompt), expected[:n], atol=1e-4)
+    np.testing.assert_array_equal(expected[n - 1 : -1].argmax(-1), made)
+    if fusion.align == "official":
+        with torch.no_grad(), pytest.raises(ValueError, match="420 x 420 frames are missing; give dino_pixel_values"):
+            theirs(**{k: v for k, v in prompt.torch_inputs.items() if "dino" not in k})
+    padded = {name: torch.nn.functional.pad(prompt.torch_inputs[name], (3, 0)) for name in ROWS}
+    with torch.no_grad():
+        np.testing.assert_allclose(theirs(**(prompt.torch_inputs | padded)).logits[0, 3:], expected[:n], atol=1e-4)
+
+
+def test_a_cache_that_one_scales_expert_has_filled_is_not_read_by_xlora(tmp_path, exported):
+    model = random_model(dataclasses.replace(load_model(exported).cfg, experts=VARIANTS["concat"][1]))
+    save_model(model, tmp_path / "model")
+    theirs, ids = load_torch(tmp_path / "model"), torch.arange(3, 8)[None]
+    with torch.no_grad(), pytest.raises(ValueError, match="filled without the router `xlora`"):
+        theirs(input_ids=ids, past_key_values=theirs(input_ids=ids, scale="tiny", use_cache=True).past_key_values)
 
 
 @pytest.mark.parametrize("router", ["label", "uniform"])
@@ -128,17 +186,7 @@ def test_generate_with_a_cache_equals_greedy_steps_of_our_model(tmp_path, pair, 
     extra = {"scale": scale} if scale else {}
     out = theirs.generate(**prompt.torch_inputs, **extra, max_new_tokens=6, do_sample=False, eos_token_id=None, use_cache=True)
     made = out[0, len(prompt.sample.tokens) :].numpy()
-    s = prompt.sample
-    positions = s.positions[:, -1:] + 1 + np.arange(6)  # a completion continues at the last prompt position + 1
-    longer = dataclasses.replace(
-        s,
-        tokens=np.concatenate([s.tokens, made]).astype(np.int32),
-        positions=np.concatenate([s.positions, positions], axis=1).astype(np.int32),
-        is_vision=np.pad(s.is_vision, (0, 6)),
-        weights=np.ones(len(s.tokens) + 6, np.float32),
-    )
-    logits = our_logits(ours, dataclasses.replace(prompt, sample=longer))
-    np.testing.assert_array_equal(logits[len(s.tokens) - 1 : -1].argmax(-1), made)
+    np.testing.assert_array_equal(our_logits(ours, longer(prompt, made))[len(prompt.sample.tokens) - 1 : -1].argmax(-1), made)
 
 
 def test_what_transformers_saves_again_loads_here(tmp_path, pair, exported):

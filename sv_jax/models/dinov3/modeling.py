@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from sv_jax.models.dinov3.config import DINOv3Config
-from sv_jax.models.layers import LayerNorm, Linear, attention, from_blocks, rotate, stack, to_blocks
+from sv_jax.models.layers import LayerNorm, Linear, attention, from_blocks, rope_frequencies, rotate, stack, to_blocks
 
 ACTIVATIONS = {"gelu": functools.partial(jax.nn.gelu, approximate=False), "silu": jax.nn.silu}
 LAYER_SCALE = 1e-5  # at init, as in DINOv3's training
@@ -118,5 +118,4 @@ def patch_angles(hw: Int[Array, "P 2"], grid: Int[Array, "P 2"], head_dim: int, 
 
     Each axis runs from -1 to 1 over its own length, whatever the aspect ratio of the frame."""
     centre = 2.0 * ((hw.astype(jnp.float32) + 0.5) / grid) - 1.0
-    frequency = theta ** (-4.0 * jnp.arange(head_dim // 4, dtype=jnp.float32) / head_dim)
-    return (2.0 * jnp.pi * centre[:, :, None] * frequency).reshape(hw.shape[0], -1)
+    return (2.0 * jnp.pi * centre[:, :, None] * rope_frequencies(head_dim // 2, theta)).reshape(hw.shape[0], -1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sv_jax.errors import UserError, unknown
 
 MROPE_RULES = ("max", "spatial")
+ROPE_TYPES = ("default", "mrope")  # "yarn" and others scale the angles for prompts beyond what the weights were trained on
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class TextConfig:
     num_key_value_heads: int = 2
     rms_norm_eps: float = 1e-6
     rope_theta: float = 1e6
-    mrope_section: tuple[int, int, int] = (16, 24, 24)
+    mrope_section: tuple[int, ...] = (16, 24, 24)
     tie_word_embeddings: bool = False
     max_position_embeddings: int = 128000
 
@@ -37,8 +38,8 @@ class TextConfig:
             raise UserError(
                 f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads {self.num_key_value_heads}"
             )
-        if 2 * sum(self.mrope_section) != self.head_dim:
-            raise UserError(f"mrope_section {self.mrope_section}: twice its sum must be the head size {self.head_dim}")
+        if len(self.mrope_section) != 3 or 2 * sum(self.mrope_section) != self.head_dim:
+            raise UserError(f"mrope_section {self.mrope_section}: expected three numbers, half the head size {self.head_dim} in all")
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,11 @@ class QwenConfig:
         text = {**hf, **hf.get("text_config", {})}
         rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
         kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind not in ("default", "mrope"):
-            raise UserError(f"config.json: rope type {kind!r} is not supported; expected 'default' or 'mrope'")
+        if kind not in ROPE_TYPES:
+            raise unknown("config.json: rope type", kind, ROPE_TYPES)
+        for name, only in (("hidden_act", "silu"), ("use_sliding_window", False)):
+            if (found := text.get(name) or only) != only:
+                raise UserError(f"config.json: {name} {found!r} is not supported, expected {only!r}")
         text = _known(TextConfig, text) | {"mrope_section": tuple(rope.get("mrope_section", TextConfig.mrope_section))}
         text["rope_theta"] = float(rope.get("rope_theta", hf.get("rope_theta", text.get("rope_theta", TextConfig.rope_theta))))
         text["tie_word_embeddings"] = bool(hf.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))

@@ -10,24 +10,25 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from sv_jax.models.layers import Linear, RMSNorm, rotate, stack
+from sv_jax.models.layers import Linear, RMSNorm, rope_frequencies, rotate, stack
 from sv_jax.models.qwen2_5_vl.config import TextConfig
 from sv_jax.models.spacevista.config import ExpertsConfig
 from sv_jax.models.spacevista.experts import Projection
-from sv_jax.models.spacevista.routers import Router
+from sv_jax.models.spacevista.routers import layer_router, model_router
 
 
 class SelfAttention(nnx.Module):
     def __init__(self, cfg: TextConfig, experts: ExpertsConfig | None, rngs: nnx.Rngs):
         d, n, k, h = cfg.hidden_size, cfg.num_attention_heads, cfg.num_key_value_heads, cfg.head_dim
         self.head_dim = h
-        self.q = Projection(d, n * h, bias=True, experts=experts, rngs=rngs)
-        self.k = Projection(d, k * h, bias=True, experts=experts, rngs=rngs)
-        self.v = Projection(d, k * h, bias=True, experts=experts, rngs=rngs)
-        self.o = Projection(n * h, d, bias=False, experts=experts, rngs=rngs)
+        self.q = Projection("q", d, n * h, bias=True, experts=experts, rngs=rngs)
+        self.k = Projection("k", d, k * h, bias=True, experts=experts, rngs=rngs)
+        self.v = Projection("v", d, k * h, bias=True, experts=experts, rngs=rngs)
+        self.o = Projection("o", n * h, d, bias=False, experts=experts, rngs=rngs)
 
     def __call__(self, x, gate, angles, attend):
         heads = lambda y: y.reshape(*x.shape[:-1], -1, self.head_dim)  # noqa: E731
@@ -39,9 +40,9 @@ class SelfAttention(nnx.Module):
 class MLP(nnx.Module):
     def __init__(self, cfg: TextConfig, experts: ExpertsConfig | None, rngs: nnx.Rngs):
         d, f = cfg.hidden_size, cfg.intermediate_size
-        self.gate = Projection(d, f, bias=False, experts=experts, rngs=rngs)
-        self.up = Projection(d, f, bias=False, experts=experts, rngs=rngs)
-        self.down = Projection(f, d, bias=False, experts=experts, rngs=rngs)
+        self.gate = Projection("gate", d, f, bias=False, experts=experts, rngs=rngs)
+        self.up = Projection("up", d, f, bias=False, experts=experts, rngs=rngs)
+        self.down = Projection("down", f, d, bias=False, experts=experts, rngs=rngs)
 
     def __call__(self, x, gate):
         return self.down(jax.nn.silu(self.gate(x, gate)) * self.up(x, gate), gate)
@@ -53,15 +54,16 @@ class DecoderLayer(nnx.Module):
         self.attn = SelfAttention(cfg, experts, rngs)
         self.post_norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
         self.mlp = MLP(cfg, experts, rngs)
-        self.router = Router(cfg.hidden_size, experts, rngs) if experts and experts.router == "layer" else None
+        self.router = layer_router(cfg.hidden_size, experts, rngs)
 
     def __call__(self, x, angles, attend, route):
-        """-> (x, what `attend` kept, gate). One gate serves all seven projections of the layer."""
+        """-> (x, what `attend` kept, gate [B, T, E] or None, the mean of the projections' where each has its own)."""
         y = self.input_norm(x)
         gate = route(self, y)
         out, extra = self.attn(y, gate, angles, attend)
         x = x + out
-        return x + self.mlp(self.post_norm(x), gate), extra, gate
+        x = x + self.mlp(self.post_norm(x), gate)
+        return x, extra, gate if gate is None or gate.ndim == x.ndim else gate.mean(-2)
 
 
 class TextModel(nnx.Module):
@@ -71,6 +73,7 @@ class TextModel(nnx.Module):
         self.layers = stack(cfg.num_hidden_layers, lambda r: DecoderLayer(cfg, experts, r), rngs)
         self.norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
         self.head = None if cfg.tie_word_embeddings else Linear(cfg.hidden_size, cfg.vocab_size, bias=False, rngs=rngs)
+        self.router = model_router(cfg.hidden_size, experts, rngs)
 
     def head_kernel(self) -> Float[Array, "D V"]:
         """A tied head reads the embedding: there is no second copy to keep in step."""
@@ -87,10 +90,8 @@ class Embedding(nnx.Module):
 
 def mrope_angles(positions: Int[Array, "3 B T"], cfg: TextConfig) -> Float[Array, "B T half"]:
     """Rotary angles in f32: the H/2 frequencies are cut into three sections that follow the time, height and width position."""
-    half = cfg.head_dim // 2
-    frequency = cfg.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    axis = jnp.repeat(jnp.arange(3), jnp.array(cfg.mrope_section), total_repeat_length=half)
-    return jnp.moveaxis(positions[axis], 0, -1).astype(jnp.float32) * frequency
+    axis = np.repeat(np.arange(3), cfg.mrope_section)
+    return jnp.moveaxis(positions[axis], 0, -1).astype(jnp.float32) * rope_frequencies(cfg.head_dim, cfg.rope_theta)
 
 
 def packed_mask(segments: Int[Array, "B T"], branches: Int[Array, "B T"]) -> Bool[Array, "B T T"]:

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from sv_jax.models.batch import Vision
-from sv_jax.models.layers import Linear, RMSNorm, attention, from_blocks, rotate, stack, to_blocks
+from sv_jax.models.layers import Linear, RMSNorm, attention, from_blocks, rope_frequencies, rotate, stack, to_blocks
 from sv_jax.models.qwen2_5_vl.config import VisionConfig
 
 EPS = 1e-6  # of every norm in the tower, whatever config.json says
@@ -95,9 +95,7 @@ class VisionTower(nnx.Module):
 
 def grid_angles(hw: Int[Array, "P 2"], head_dim: int) -> Float[Array, "P half"]:
     """Rotary angles of (row, column): a quarter of the head each, base 10,000, f32."""
-    quarter = head_dim // 4
-    frequency = 10000.0 ** (-jnp.arange(quarter, dtype=jnp.float32) / quarter)
-    return (hw[:, :, None].astype(jnp.float32) * frequency).reshape(hw.shape[0], -1)
+    return (hw[:, :, None].astype(jnp.float32) * rope_frequencies(head_dim // 2, 10000.0)).reshape(hw.shape[0], -1)
 
 
 def blocked_attention(q, k, v, blocks: Int[Array, "W m"], slot: Int[Array, " P"]):

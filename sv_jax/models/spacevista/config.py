@@ -10,35 +10,70 @@ from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.qwen2_5_vl.config import QwenConfig
 
 SCALES = ("tiny", "tabletop", "indoor", "outdoor", "drone")
-ROUTERS = ("label", "layer", "uniform")
+ROUTERS = ("label", "layer", "prompt", "xlora", "uniform", "sum")
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+FUSIONS = ("cross_attention", "add", "concat", "gated", "weighted")
+MERGERS = ("mlp", "avg")
+ALIGNS = ("grid", "official")
 
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """Eq. 1. Names follow the released code (`geometry_merger`, `feature_fusion`)."""
+    """Eq. 1. Names follow the released code (`geometry_merger`, `feature_fusion`). `num_heads` and `num_blocks` shape `cross_attention`."""
 
     merger_hidden_size: int = 2048
     num_heads: int = 8
     num_blocks: int = 1
+    method: str = "cross_attention"
+    merger: str = "mlp"  # 2x2 patches are normalised and joined, or averaged
+    align: str = "grid"  # DINOv3 sees Qwen's frame on Qwen's patch grid, or each its own padded square (`sv_jax/inputs/processor.py`)
+
+    def __post_init__(self):
+        for name, known in (("method", FUSIONS), ("merger", MERGERS), ("align", ALIGNS)):
+            if getattr(self, name) not in known:
+                raise unknown(f"fusion {name}", getattr(self, name), known)
+
+
+@dataclass(frozen=True)
+class XLoRAConfig:
+    """PEFT's X-LoRA classifier, which the router `xlora` is; its width and temperature are those of `ExpertsConfig`. The released code has
+    depth 8 with torch's initialisation: its gates hardly depend on the input when training begins."""
+
+    depth: int = 2  # linear layers, ReLU between
+    layerwise: bool = True  # a gate for each projection of each layer, else one for the whole model
+    softmax: bool = True  # else the gates are the logits themselves
+    top_k: int | None = None  # experts that keep their gate; that of the others becomes 0
+    softmax_topk: bool = False  # a softmax over the gates that are kept
+
+    def __post_init__(self):
+        for name in ("depth", "top_k"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"xlora {name} {value}: expected at least 1")
 
 
 @dataclass(frozen=True)
 class ExpertsConfig:
-    """Eq. 2. `num_experts` 4: drone shares the outdoor expert; 5: one each."""
+    """Eq. 2. `num_experts` 0: none, plain Qwen2.5-VL; 4: drone shares the outdoor expert; 5: one each."""
 
     num_experts: int = 4
     rank: int = 8
     alpha: float = 16.0
     router: str = "layer"
-    router_hidden_size: int = 64
-    temperature: float = 1.0
+    router_hidden_size: int = 64  # of `layer`, `prompt` and `xlora`
+    temperature: float = 1.0  # of their softmax
+    xlora: XLoRAConfig = XLoRAConfig()
 
     def __post_init__(self):
         if self.router not in ROUTERS:
             raise unknown("router", self.router, ROUTERS)
-        if self.num_experts < 1:
-            raise UserError(f"num_experts {self.num_experts}: expected at least 1 (leave `experts` out for none)")
+        if self.num_experts < 0:
+            raise UserError(f"num_experts {self.num_experts}: expected 0 (none) or more")
+        if self.xlora.top_k is not None and self.xlora.top_k > self.num_experts:
+            raise UserError(f"xlora top_k {self.xlora.top_k}: expected at most num_experts {self.num_experts}")
+
+    @classmethod
+    def from_hf(cls, fields: dict) -> ExpertsConfig:
+        return cls(**{**fields, "xlora": XLoRAConfig(**fields.get("xlora", {}))})
 
     @property
     def scaling(self) -> float:
@@ -68,6 +103,8 @@ class SpaceVistaConfig:
     def __post_init__(self):
         if (self.dino is None) != (self.fusion is None):
             raise UserError("dino and fusion go together: give both or neither")
+        if self.experts is not None and self.experts.num_experts == 0:
+            object.__setattr__(self, "experts", None)
 
     @classmethod
     def from_hf(cls, hf: dict) -> SpaceVistaConfig:
@@ -76,7 +113,7 @@ class SpaceVistaConfig:
             QwenConfig.from_hf(hf),
             DINOv3Config.from_hf(hf["dinov3_config"]) if hf.get("dinov3_config") else None,
             FusionConfig(**extra["fusion"]) if extra.get("fusion") else None,
-            ExpertsConfig(**extra["experts"]) if extra.get("experts") else None,
+            ExpertsConfig.from_hf(extra["experts"]) if extra.get("experts") else None,
         )
 
     def to_hf(self) -> dict:

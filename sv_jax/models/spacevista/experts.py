@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from sv_jax.models.layers import Linear
-from sv_jax.models.spacevista.config import ExpertsConfig
+from sv_jax.models.spacevista.config import PROJECTIONS, ExpertsConfig
 
 
 def expert_lora(
@@ -27,10 +27,12 @@ def expert_lora(
 
 
 class Projection(Linear):
-    """A linear layer that carries the experts' low-rank branches when there are experts. A starts normal, B at zero: step 0 is the base."""
+    """A linear layer that carries the experts' low-rank branches when there are experts. A starts normal, B at zero: step 0 is the base.
+    `name` is one of PROJECTIONS."""
 
-    def __init__(self, d_in: int, d_out: int, *, bias: bool, experts: ExpertsConfig | None, rngs: nnx.Rngs):
+    def __init__(self, name: str, d_in: int, d_out: int, *, bias: bool, experts: ExpertsConfig | None, rngs: nnx.Rngs):
         super().__init__(d_in, d_out, bias=bias, rngs=rngs)
+        self.index = PROJECTIONS.index(name)
         self.scaling = experts.scaling if experts else 0.0
         if experts:
             e, r = experts.num_experts, experts.rank
@@ -39,8 +41,13 @@ class Projection(Linear):
         else:
             self.lora_a = self.lora_b = None
 
-    def __call__(self, x: Float[Array, "*lead D"], gate: Float[Array, "*lead E"] | None = None) -> Float[Array, "*lead F"]:
+    def __call__(
+        self, x: Float[Array, "*lead D"], gate: Float[Array, "*lead E"] | Float[Array, "*lead 7 E"] | None = None
+    ) -> Float[Array, "*lead F"]:
+        """The gate is one for all projections, or one for each in the order of PROJECTIONS."""
         y = super().__call__(x)
         if gate is None or self.lora_a is None:
             return y
+        if gate.ndim > x.ndim:
+            gate = gate[..., self.index, :]
         return y + expert_lora(x, self.lora_a[...], self.lora_b[...], gate, self.scaling)

@@ -16,12 +16,13 @@ from sv_jax.inputs.layout import VisionBuckets, vision_layout
 from sv_jax.models.batch import Vision
 from sv_jax.models.qwen2_5_vl.config import VisionConfig
 from sv_jax.models.spacevista.config import FusionConfig
-from sv_jax.models.spacevista.fusion import DenseMerger, Fusion, merged_layout
+from sv_jax.models.spacevista.fusion import FUSION_CLASSES, CrossAttentionFusion, DenseMerger, merged_layout
 
 VECTORS = np.load(Path(__file__).parents[2] / "data" / "fusion.npz")
 NORMS = {"norm_q": "norm1_query", "norm_k": "norm1_key", "norm_v": "norm1_value", "norm2": "norm2"}
 GRIDS = [(1, 4, 6), (2, 6, 2), (1, 2, 2)]  # in patches: 6, 3 + 3 and 1 merged tokens
 REAL, D, HEADS = 13, 16, 4
+POINTWISE = ("add", "concat", "gated", "weighted")
 run = jax.jit(lambda module, *args: module(*args))
 EXACT = VisionBuckets((4 * REAL,), (16,), (4,), (24,))
 PADDED = VisionBuckets((80,), (16,), (6,), (32,))
@@ -41,7 +42,7 @@ def fill(module: nnx.Module, values: dict[str, np.ndarray]) -> None:
     assert not values
 
 
-def released_fusion(name: str, d: int, num_heads: int, num_blocks: int) -> Fusion:
+def released_fusion(name: str, d: int, num_heads: int, num_blocks: int) -> CrossAttentionFusion:
     theirs = weights(name)
 
     def take(key):
@@ -56,7 +57,7 @@ def released_fusion(name: str, d: int, num_heads: int, num_blocks: int) -> Fusio
     for ours, key in {"attn.o": "cross_attention.out_proj", "fc1": "mlp.0", "fc2": "mlp.3"}.items():
         values |= {f"blocks.{ours}.kernel": take(f"{key}.weight").swapaxes(1, 2), f"blocks.{ours}.bias": take(f"{key}.bias")}
     assert not theirs
-    module = Fusion(FusionConfig(num_heads=num_heads, num_blocks=num_blocks), d, nnx.Rngs(0))
+    module = CrossAttentionFusion(FusionConfig(num_heads=num_heads, num_blocks=num_blocks), d, nnx.Rngs(0))
     fill(module, values)
     return module
 
@@ -64,17 +65,38 @@ def released_fusion(name: str, d: int, num_heads: int, num_blocks: int) -> Fusio
 def released_merger(name: str) -> DenseMerger:
     theirs = weights(name)
     (hidden, joined), (out, _) = theirs["mlp.0.weight"].shape, theirs["mlp.2.weight"].shape
-    values = {"norm.scale": theirs["ln_q.weight"]}
+    values = {"norm.scale": theirs["ln_q.weight"]} if "ln_q.weight" in theirs else {}
     for ours, key in {"fc1": "mlp.0", "fc2": "mlp.2"}.items():
         values |= {f"{ours}.kernel": theirs[f"{key}.weight"].T, f"{ours}.bias": theirs[f"{key}.bias"]}
-    module = DenseMerger(joined // 4, hidden, out, nnx.Rngs(0))
+    average = name == "merger_avg"
+    cfg = FusionConfig(merger_hidden_size=hidden, merger="avg" if average else "mlp")
+    module = DenseMerger(cfg, joined if average else joined // 4, out, nnx.Rngs(0))
     fill(module, values)
     return module
 
 
-def randomised(num_blocks: int = 2) -> Fusion:
+def released_pointwise(method: str, d: int) -> nnx.Module:
+    theirs, values = weights(method), {}
+    for key, value in theirs.items():
+        name, _, part = key.replace(".0.", ".").partition(".")
+        if not part:
+            values[name] = value.reshape(1)
+        elif name.startswith("norm"):
+            values[f"{name}.{'scale' if part == 'weight' else part}"] = value
+        else:
+            values[f"{name}.{'kernel' if part == 'weight' else part}"] = value.T
+    module = FUSION_CLASSES[method](FusionConfig(method=method), d, nnx.Rngs(0))
+    fill(module, values)
+    return module
+
+
+def new(method: str) -> nnx.Module:
+    return FUSION_CLASSES[method](FusionConfig(num_heads=HEADS, num_blocks=2, method=method), D, nnx.Rngs(0))
+
+
+def randomised(method: str = "cross_attention") -> nnx.Module:
     """A fusion none of whose parameters is zero or one."""
-    module = Fusion(FusionConfig(num_heads=HEADS, num_blocks=num_blocks), D, nnx.Rngs(0))
+    module = new(method)
     rng = np.random.default_rng(3)
     for _, leaf in nnx.to_flat_state(nnx.state(module)):
         leaf[...] = leaf[...] + 0.3 * rng.standard_normal(leaf.shape, np.float32)
@@ -106,7 +128,13 @@ def test_cross_attention_equals_the_released_code(name, num_heads, num_blocks):
     np.testing.assert_allclose(got, want.reshape(-1, d), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["merger_mlp", "merger_mlp_odd"])
+@pytest.mark.parametrize("method", POINTWISE)
+def test_the_pointwise_methods_equal_the_released_code(method):
+    x, g, want = (VECTORS[f"{method}/{key}"].reshape(-1, 32) for key in ("in/x", "in/g", "out"))
+    np.testing.assert_allclose(run(released_pointwise(method, 32), x, g), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["merger_mlp", "merger_mlp_odd", "merger_avg"])
 def test_merger_equals_the_released_code(name):
     """The released code drops an odd last row or column; our grids are even by construction, so the test cuts it off."""
     x, want = VECTORS[f"{name}/in/x"], VECTORS[f"{name}/out"]
@@ -131,13 +159,20 @@ def test_merged_layout_counts_cells_in_raster_order(buckets):
     np.testing.assert_array_equal(slices.reshape(-1)[slot[:REAL]], np.arange(REAL))
 
 
-def test_a_new_fusion_changes_nothing_and_a_trained_one_does():
-    x, g = tokens()
-    new = Fusion(FusionConfig(num_heads=HEADS, num_blocks=2), D, nnx.Rngs(0))
-    np.testing.assert_array_equal(run(new, x, g, *layout()), x)
-    y = run(randomised(), x, g, *layout())
-    assert np.abs(y - x).max(axis=1).min() > 0.1
-    assert np.abs(run(randomised(), x, -g, *layout()) - y).max(axis=1).min() > 0.01  # the dense features are seen by every token
+@pytest.mark.parametrize("method", FUSION_CLASSES)
+def test_a_new_fusion_changes_nothing_where_there_is_a_residual_and_a_trained_one_does(method):
+    x, _ = tokens()
+    patches = jnp.asarray(np.random.default_rng(5).standard_normal((4 * REAL, D), np.float32))
+    merger = DenseMerger(FusionConfig(24, method=method), D, D, nnx.Rngs(1))
+    started = run(new(method), x, run(merger, patches), *layout())
+    if method in ("concat", "gated"):  # no residual: the tokens come out normalised
+        assert np.abs(started - x).max() > 0.1
+    else:
+        np.testing.assert_array_equal(started, x)
+    trained, g = randomised(method), tokens()[1]
+    y = run(trained, x, g, *layout())
+    assert y.shape == x.shape and np.abs(y - x).max(axis=1).min() > 0.05
+    assert np.abs(run(trained, x, -g, *layout()) - y).max(axis=1).min() > 0.01  # the dense features are seen by every token
 
 
 def test_a_token_sees_the_dense_features_of_its_own_slice_and_the_tokens_of_none():
@@ -179,28 +214,39 @@ def test_what_stands_in_the_padding_changes_nothing():
         np.testing.assert_allclose(a[...], b[...], atol=1e-5, err_msg=str(path))
 
 
-def test_gradients_reach_every_parameter_and_both_inputs():
+@pytest.mark.parametrize("method", FUSION_CLASSES)
+def test_gradients_reach_every_parameter_and_both_inputs(method):
     x, _ = tokens()
     patches = jnp.asarray(np.random.default_rng(5).standard_normal((4 * REAL, D), np.float32))
-    merger = DenseMerger(D, 24, D, nnx.Rngs(1))
+    merger = DenseMerger(FusionConfig(24, method=method), D, D, nnx.Rngs(1))
 
     grad = jax.jit(jax.grad(lambda fuse, merger, x: (fuse(x, merger(patches), *layout()) ** 3).mean(), argnums=(0, 1, 2)))
-    *trained, dx = grad(randomised(), merger, x)
-    for path, leaf in (item for module in trained for item in nnx.to_flat_state(nnx.state(module))):
-        if path[-2:] not in {("k", "bias"), ("norm_k", "bias")}:  # softmax does not see a constant added to every key
-            assert np.abs(leaf[...]).max() > 1e-6, path
+    alive = lambda grads: {".".join(p) for p, leaf in nnx.to_flat_state(nnx.state(grads)) if np.abs(leaf[...]).max() > 1e-6}  # noqa: E731
+    everything = lambda module: {".".join(path) for path, _ in nnx.to_flat_state(nnx.state(module))}  # noqa: E731
+    at_fusion, at_merger, dx = grad(new(method), merger, x)
+    opened = {"cross_attention": {"blocks.attn.o", "blocks.fc2"}, "weighted": {"weight_3d"}}.get(method)
+    if opened:  # the first step opens the rest
+        assert alive(at_fusion) == {p for p in everything(at_fusion) if p.startswith(tuple(opened))}
+        assert not alive(at_merger)
+    merger.fc2.kernel[...] = merger.fc2.kernel[...] + 0.1
+    at_fusion, at_merger, dx = grad(randomised(method), merger, x)
+    unseen = {"blocks.attn.k.bias", "blocks.norm_k.bias"}  # softmax does not see a constant added to every key
+    assert alive(at_fusion) | unseen >= everything(at_fusion)
+    assert alive(at_merger) == everything(at_merger)
     assert np.abs(dx).min(axis=1).max() > 0
-    new, at_merger, _ = grad(Fusion(FusionConfig(num_heads=HEADS, num_blocks=1), D, nnx.Rngs(0)), merger, x)
-    alive = {".".join(path) for path, leaf in nnx.to_flat_state(nnx.state(new)) if np.abs(leaf[...]).max() > 0}
-    assert alive == {f"blocks.{name}.{part}" for name in ("attn.o", "fc2") for part in ("kernel", "bias")}  # the first step opens the rest
-    assert all(np.abs(leaf[...]).max() == 0 for _, leaf in nnx.to_flat_state(nnx.state(at_merger)))
 
 
-def test_bf16_tokens_stay_bf16_and_near_f32():
-    (x, g), fuse = tokens(), randomised()
+@pytest.mark.parametrize("method", FUSION_CLASSES)
+def test_bf16_tokens_stay_bf16_and_near_f32(method):
+    (x, g), fuse = tokens(), randomised(method)
     got = run(fuse, x.astype(jnp.bfloat16), g.astype(jnp.bfloat16), *layout())
     assert got.dtype == jnp.bfloat16
     assert np.abs(np.asarray(got, np.float32) - run(fuse, x, g, *layout())).mean() < 0.05
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(UserError, match="fusion method 'concatt' is not one of .*did you mean 'concat'"):
+        FusionConfig(method="concatt")
 
 
 @pytest.mark.parametrize(
@@ -208,4 +254,4 @@ def test_bf16_tokens_stay_bf16_and_near_f32():
 )
 def test_sizes_that_do_not_fit_are_named(num_heads, d, message):
     with pytest.raises(UserError, match=message):
-        Fusion(FusionConfig(num_heads=num_heads), d, nnx.Rngs(0))
+        CrossAttentionFusion(FusionConfig(num_heads=num_heads), d, nnx.Rngs(0))
