@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from sv_jax.errors import UserError
-from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig
+from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig, XLoRAConfig
 from sv_jax.weights.load import abstract_model, read_dino_config
 from sv_jax.weights.names import canonical, check, released, slots, to_file, to_leaf
 from sv_jax.weights.safetensors_io import Tensor
@@ -45,11 +45,20 @@ def test_dino_names_and_shapes_are_those_of_transformers(gated, tmp_path):
     assert ours == theirs
 
 
-def test_to_file_and_to_leaf_are_inverse_for_every_kind_of_tensor(qwen_folder, dino_folder):
+@pytest.mark.parametrize(
+    "fusion, experts",
+    [
+        (FusionConfig(8, 4, 2), ExpertsConfig(rank=3)),
+        (FusionConfig(8, method="concat"), ExpertsConfig(rank=3, router="xlora", router_hidden_size=5, xlora=XLoRAConfig(depth=4))),
+        (FusionConfig(8, method="weighted"), ExpertsConfig(rank=3, router="xlora", xlora=XLoRAConfig(layerwise=False))),
+        (FusionConfig(8, method="gated", merger="avg"), ExpertsConfig(rank=3, router="prompt")),
+    ],
+)
+def test_to_file_and_to_leaf_are_inverse_for_every_kind_of_tensor(qwen_folder, dino_folder, fusion, experts):
     from sv_jax.weights.load import read_config
 
     qwen = read_config(qwen_folder)[0].qwen
-    cfg = SpaceVistaConfig(qwen, read_dino_config(dino_folder), FusionConfig(8, 4, 2), ExpertsConfig(rank=3))
+    cfg = SpaceVistaConfig(qwen, read_dino_config(dino_folder), fusion, experts)
     rng = np.random.default_rng(0)
     leaves = {path: rng.standard_normal(leaf.shape) for path, leaf in abstract_model(cfg)[1].items()}
     seen = {path: np.zeros(leaf.shape, int) for path, leaf in leaves.items()}
