@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from sv_jax.weights.xlora import classifier_tensors, xlora_config
 
 FORMATS, NAMES = ("spacevista", "qwen", "peft"), ("transformers", "official")
 TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"  # a list of suffixes would also hit the vision tower's MLPs
-PEFT = "base_model.model."  # before the names of the wrapped model
 OLD_TARGETS = r"model\.layers\..*\.(q|k|v|o|gate|up|down)_proj"  # of the released code's transformers
 
 
@@ -74,13 +73,14 @@ def _write_official(model: SpaceVista, out: str | Path, source: Path) -> None:
     experts = model.cfg.experts
     if experts and experts.router in ("layer", "prompt"):
         raise UserError(f"names 'official': the released code has no router {experts.router!r}; expected xlora, label or uniform")
+    if model.cfg.dino and model.cfg.dino.key_bias:
+        raise UserError("names 'official': DINOv3's key bias has no name there; expected a model without")
     with new_folder(out) as folder:
         tensors, top = model_tensors(model), Path(out) / EXPERTS
         write_model(folder, model.cfg, tensors, source, official=True)
         for e in range(experts.num_experts if experts else 0):
-            lora = {released(name.removeprefix(PEFT)): tensor for name, tensor in adapter_tensors(tensors, e).items()}
-            lora = {PEFT + name: tensor for name, tensor in lora.items()}
-            _write_adapter(folder / EXPERTS / str(e), lora, adapter_config(experts, str(out)) | {"target_modules": OLD_TARGETS})
+            config = adapter_config(experts, str(out)) | {"target_modules": OLD_TARGETS}
+            _write_adapter(folder / EXPERTS / str(e), adapter_tensors(tensors, e, released), config)
         if experts and experts.router == "xlora":
             _write_classifier(folder / EXPERTS, model, str(out), [str(top / str(e)) for e in range(experts.num_experts)])
 
@@ -106,10 +106,10 @@ def adapter_config(experts: ExpertsConfig, base: str) -> dict:
     }  # fmt: skip
 
 
-def adapter_tensors(tensors: Mapping[str, Tensor], expert: int) -> dict[str, Tensor]:
-    """One expert's low-rank pairs out of a model's tensors, under PEFT's names for transformers >= 4.52 modules."""
+def adapter_tensors(tensors: Mapping[str, Tensor], expert: int, rename: Callable[[str], str] = str) -> dict[str, Tensor]:
+    """One expert's low-rank pairs out of a model's tensors, under PEFT's names for transformers >= 4.52 modules, or older ones."""
     return {
-        f"{PEFT}{name}.weight": Tensor(t.shape[1:], t.dtype, lambda t=t: t.read()[expert])
+        f"base_model.model.{rename(name)}.weight": Tensor(t.shape[1:], t.dtype, lambda t=t: t.read()[expert])
         for name, t in tensors.items()
         if name.endswith((".lora_A", ".lora_B"))
     }
