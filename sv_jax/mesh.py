@@ -50,7 +50,7 @@ LINEAR = {
     r"text\.layers\.router\.fc2": ("layer", "router", "expert"),
     r"text\.layers\.router": ("layer", "router", "expert"),
     r"text\.router\.(?:fc1|first)": ("embed", "router"),
-    r"text\.router\.hidden": ("layer", "router", "router"),
+    r"text\.router\.hidden": ("layer", "embed", "router"),
     r"text\.router\.(?:fc2|last)": ("router", "expert"),
     r"text\.head": ("embed", "vocab"),
     r"(?:vision|dino)\.patch_embed": ("patch", "embed"),

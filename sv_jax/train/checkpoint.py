@@ -76,8 +76,8 @@ class Checkpoints:
 def folder_id(folder: str | Path) -> dict:
     """{"folder", "hash"} of a model folder: the hash is of the names and contents of its config and weights."""
     digest, folder = hashlib.sha256(), Path(folder)
-    for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
-        digest.update(file.name.encode())
+    for file in sorted([*folder.rglob("*.safetensors"), folder / "config.json"]):
+        digest.update(str(file.relative_to(folder)).encode())
         with file.open("rb") as f:
             digest.update(hashlib.file_digest(f, "sha256").digest())
     return {"folder": str(folder), "hash": digest.hexdigest()[:16]}

@@ -167,17 +167,9 @@ def slots(cfg: SpaceVistaConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[
         ours = shapes[paths[0]][stacked:]
         folded = [ours[i] for i in np.argsort(row.axes)]
         folded[0] *= len(paths)
+        shape = tuple(folded) if row.shape is None else row.shape
         for layer in range(shapes[paths[0]][0]) if stacked else (None,):
-            out.append(
-                Slot(
-                    row.theirs.replace("*", str(layer)),
-                    tuple(folded) if row.shape is None else row.shape,
-                    tuple(folded),
-                    row.axes,
-                    paths,
-                    layer,
-                )
-            )
+            out.append(Slot(row.theirs.replace("*", str(layer)), shape, tuple(folded), row.axes, paths, layer))
     if sorted(filled) != sorted(shapes):
         raise AssertionError(f"the name table does not fill exactly once: {sorted(set(filled) ^ set(shapes))}")
     return out

@@ -98,6 +98,8 @@ def refuse_unnamed(cfg: SpaceVistaConfig) -> None:
     """`UserError` for a model with parts that have no name there."""
     if cfg.experts and cfg.experts.router in ("layer", "prompt"):
         raise UserError(f"names 'official': the released code has no router {cfg.experts.router!r}; expected xlora, label or uniform")
+    if cfg.dino and cfg.dino.key_bias:
+        raise UserError("names 'official': DINOv3's key bias has no name there; expected a model without")
 
 
 def official_config(config: dict, cfg: SpaceVistaConfig) -> dict:

@@ -12,9 +12,11 @@ from PIL import Image
 from sv_jax.data.batches import DataConfig, ShapeConfig
 from sv_jax.data.read import open_split
 from sv_jax.errors import UserError
+from sv_jax.evals import run
 from sv_jax.evals.answer import best_constants, by_task_and_scale, mean
 from sv_jax.evals.run import EvalConfig, evaluate, plot, table
 from sv_jax.evals.scoring import ours
+from sv_jax.inputs.media import Compat
 from sv_jax.tasks.qa import QA
 
 ACCURACY = {"counting": {"tiny": 0.5, "drone": 0.25, "all": 0.375}, "depth": {"tiny": 1.0, "all": 1.0}}
@@ -53,6 +55,16 @@ def test_a_limit_takes_questions_from_all_over_the_split(tmp_path, tiny_folder, 
     assert [row["qa"]["id"] for row in rows] == [split.qa(i).id for i in (0, len(split) // 2)]
 
 
+def test_router_and_compat_of_the_config_reach_model_and_processor(tmp_path, tiny_folder, tiny_data, monkeypatch):
+    seen = []
+    monkeypatch.setattr(run, "answer_split", lambda cfg, model, processor: seen.append((model, processor)) or [])
+    monkeypatch.setattr(run, "write_report", lambda *args: None)
+    monkeypatch.setattr(run, "table", lambda *args: "")
+    evaluate(settings(tiny_folder, tiny_data, tmp_path / "out", router="sum", compat=Compat(assume_fps=1.0)))
+    ((model, processor),) = seen
+    assert model.cfg.experts.router == "sum" and processor.compat.assume_fps == 1.0
+
+
 def test_the_table_shows_constants_scores_and_means_in_percent():
     lines = table({"base": ACCURACY, "model": ACCURACY}, CONSTANT).splitlines()
     assert lines[0].split() == ["task", "scale", "constant", "base", "model"]
@@ -84,6 +96,7 @@ def test_the_plot_draws_a_bar_for_each_column_and_a_line_for_each_constant(tmp_p
     [
         ({"profile": "ors"}, "profile 'ors' is not one of ours; did you mean 'ours'"),
         ({"limit": 0}, "limit 0: expected at least 1"),
+        ({"router": "summ"}, "router 'summ' is not one of .*did you mean 'sum'"),
         ({"dtype": "flaot32"}, "dtype 'flaot32' is not one of .*did you mean 'float32'"),
     ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,16 @@ def test_dino_patches_come_with_the_same_grid(processor):
     first = sample.dino_patches[0]
     np.testing.assert_array_equal(first[0], first[1])  # an image is its own second frame
     assert encode(processor, CASES["mixed"]).dino_patches is None
+
+
+def test_alignment_is_read_from_the_config_and_squares_every_frame(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    official = {"dinov3_config": {"hidden_size": 8}, "spacevista": {"fusion": {"align": "official"}}}
+    (folder / "config.json").write_text(json.dumps(config | official))
+    sample = encode(Processor.from_folder(folder), CASES["mixed"])
+    assert {grid[1:] for grid in sample.grids} == {(26, 26)} and sample.vision_tokens == sum(169 * t for t, _, _ in sample.grids)
+    assert [d.shape for d in sample.dino_patches] == [(2, len(p), 768) for p in sample.patches]
 
 
 def test_marks_are_drawn_on_the_resized_frames(processor):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import jax
 import ml_dtypes
@@ -9,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from sv_jax.errors import UserError
-from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig
+from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig, XLoRAConfig
 from sv_jax.weights import safetensors_io, stream
 from sv_jax.weights.load import abstract_model, read_config, read_dino_config, slots_of
 from sv_jax.weights.names import Slot, to_file
@@ -19,10 +20,8 @@ from sv_jax.weights.stream import DeviceShard, HostShard, make_shards, plan, rea
 SPECS = [(None, "a", "b"), (None, ("b", "a")), ("a", "b"), (None, None, "a"), ()]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, qwen_folder, dino_folder):
-    """(slots, leaves, tensors in a file) of a model with every kind of tensor, each value different."""
-    cfg = SpaceVistaConfig(read_config(qwen_folder)[0].qwen, read_dino_config(dino_folder), FusionConfig(8, 4, 2), ExpertsConfig(rank=3))
+def stored(cfg: SpaceVistaConfig, file: Path):
+    """-> (slots, leaves, tensors in the file) of a model, each value different."""
     rng = np.random.default_rng(0)
     leaves = {path: rng.standard_normal(leaf.shape).astype(np.float32) for path, leaf in abstract_model(cfg)[1].items()}
     wanted, made = slots_of(cfg), {}
@@ -30,9 +29,20 @@ def whole(tmp_path_factory, qwen_folder, dino_folder):
         theirs = to_file(slot, [leaves[path][... if slot.layer is None else slot.layer] for path in slot.paths])
         assert theirs.shape == slot.shape
         made[slot.name] = Tensor(theirs.shape, theirs.dtype, lambda theirs=theirs: theirs)
-    file = tmp_path_factory.mktemp("whole") / "a.safetensors"
     write_file(file, made)
     return wanted, leaves, open_file(file)
+
+
+@pytest.fixture(scope="module")
+def parts(qwen_folder, dino_folder):
+    return read_config(qwen_folder)[0].qwen, read_dino_config(dino_folder)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, parts):
+    """A model with most kinds of tensors."""
+    cfg = SpaceVistaConfig(*parts, FusionConfig(8, 4, 2), ExpertsConfig(rank=3))
+    return stored(cfg, tmp_path_factory.mktemp("whole") / "a.safetensors")
 
 
 @pytest.mark.parametrize("shard, block, dtype", [(HostShard, 8 << 20, "bfloat16"), (HostShard, 200, None), (DeviceShard, 200, "bfloat16")])
@@ -46,6 +56,22 @@ def test_every_kind_of_tensor_comes_back_as_the_leaf_that_it_was_made_of(monkeyp
     assert set(got) == set(leaves)
     for path, leaf in leaves.items():
         np.testing.assert_array_equal(np.asarray(got[path]), leaf.astype(dtype or leaf.dtype), err_msg=path)
+
+
+@pytest.mark.parametrize(
+    "fusion, experts",
+    [
+        (FusionConfig(8, method="concat"), ExpertsConfig(rank=3, router="xlora", router_hidden_size=5, xlora=XLoRAConfig(depth=4))),
+        (FusionConfig(8, method="weighted"), ExpertsConfig(rank=3, router="xlora", xlora=XLoRAConfig(layerwise=False))),
+        (FusionConfig(8, method="gated", merger="avg"), ExpertsConfig(rank=3, router="prompt")),
+    ],
+)
+def test_every_fusion_and_router_comes_back_as_well(tmp_path, parts, fusion, experts):
+    wanted, leaves, found = stored(SpaceVistaConfig(*parts, fusion, experts), tmp_path / "a.safetensors")
+    got = read_leaves({path: leaf.shape for path, leaf in leaves.items()}, wanted, found, None, None, "here")
+    assert set(got) == set(leaves)
+    for path, leaf in leaves.items():
+        np.testing.assert_array_equal(np.asarray(got[path]), leaf, err_msg=path)
 
 
 def fitting(spec, shape, mesh) -> PartitionSpec:

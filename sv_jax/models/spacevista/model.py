@@ -51,6 +51,8 @@ def vision_features(model: SpaceVista, vision: Vision, dtype=jnp.float32, remat:
     x = model.vision(vision, dtype, remat)
     if model.dino is None:
         return x
+    if vision.dino_patches is None:
+        raise UserError("the model has DINOv3, the batch no frames for it: its config.json lacks dinov3_config (sv-jax export writes it)")
     dense = model.dino(vision.dino_patches.astype(dtype), vision.hw, vision.grid, vision.slices, vision.slice_slot)
     return model.fusion(x, model.dino_merger(dense.mean(axis=0)), *merged_layout(vision))
 

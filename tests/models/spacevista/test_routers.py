@@ -180,6 +180,13 @@ def test_gradients_reach_router_and_experts_and_every_part_is_named_once(name):
             assert np.abs(leaf[...]).max() > 1e-7, path
 
 
+def test_xloras_first_pass_has_no_gradients():
+    batch = pack([sample(7, 8, answer=3)], 1, 8, VISION)
+    grads = run(jax.grad(lambda model, batch: (forward(model, batch)[1] ** 2).mean()))(model_of("xlora"), batch)
+    alive = {".".join(map(str, path)) for path, leaf in nnx.to_flat_state(nnx.state(grads)) if np.abs(leaf[...]).max() > 0}
+    assert alive == {f"text.{name}.{leaf}" for name in ("layers.router", "router.first") for leaf in ("kernel", "bias")}
+
+
 def test_a_model_cannot_be_gated_by_a_router_that_it_has_no_weights_of():
     with pytest.raises(UserError, match="router 'layer': the model was made for 'prompt'"):
         with_router(model_of("prompt"), "layer")
