@@ -15,6 +15,8 @@ from flax import nnx
 
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, XLoRAConfig
 from sv_jax.models.spacevista.model import with_router
+from sv_jax.sampling.choose import sampling
+from sv_jax.sampling.sampler import SamplerConfig, sample
 from sv_jax.weights.exports import export
 from sv_jax.weights.load import load_model, save_model
 from tests.tiny import random_model
@@ -178,16 +180,24 @@ def test_the_scale_argument_puts_one_scales_expert_in_place_of_the_router(tmp_pa
         torch_logits(theirs, prompt, scale="indor")
 
 
-@pytest.mark.parametrize("scale", [None, "tiny"])
-def test_generate_with_a_cache_equals_greedy_steps_of_our_model(tmp_path, pair, exported, scale):
+@pytest.mark.parametrize("media, scale", [("text", None), ("image", None), ("video", None), ("mixed", "tiny")])
+def test_generate_with_a_cache_gives_the_tokens_of_our_sampler(tmp_path, pair, exported, media, scale):
     ours, theirs = pair
     if scale:
         ours = load_model(rerouted(exported, tmp_path / "label", "label"))
-    prompt = make_prompt(ours.cfg, scale=scale or "indoor")
+    prompt = make_prompt(ours.cfg, MEDIA[media], scale=scale or "indoor")
     extra = {"scale": scale} if scale else {}
-    out = theirs.generate(**prompt.torch_inputs, **extra, max_new_tokens=6, do_sample=False, eos_token_id=None, use_cache=True)
-    made = out[0, len(prompt.sample.tokens) :].numpy()
-    np.testing.assert_array_equal(our_logits(ours, longer(prompt, made))[len(prompt.sample.tokens) - 1 : -1].argmax(-1), made)
+    how = {
+        "max_new_tokens": 32,
+        "do_sample": False,
+        "eos_token_id": None,
+        "use_cache": True,
+        "suppress_tokens": list(ours.cfg.qwen.vision_ids),
+    }
+    made = theirs.generate(**prompt.torch_inputs, **extra, **how)[0, len(prompt.sample.tokens) :].tolist()
+    out = sample(ours, prompt.batch(ours.cfg), 1, sampling(1, stop=[], temperature=0.0), SamplerConfig(max_new_tokens=32))
+    assert np.asarray(out.tokens)[0, 0].tolist() == made and len(made) == 32
+    assert len(set(made)) > 8  # no monologue
 
 
 def test_what_transformers_saves_again_loads_here(tmp_path, pair, exported):

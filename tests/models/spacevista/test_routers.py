@@ -125,13 +125,15 @@ def test_no_experts_are_no_parameters():
 
 def test_prompt_tokens_are_those_before_the_first_answer_token_of_the_sample():
     #                     two samples, the second's answer in two parts      a prompt and two completions, padding
-    segments = jnp.array([[1, 1, 1, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1, 0, 0, 0]])
-    branches = jnp.array([[0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 2, 0, 0, 0]])
-    weights = jnp.array([[0, 1.0, 0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0, 0]])
+    segments = jnp.array([[1, 1, 1, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 2, 2, 3, 0, 0]])
+    branches = jnp.array([[0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 2, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0]])
+    weights = jnp.array([[0, 1.0, 0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0, 0, 0]])
     got = np.asarray(prompt_tokens(segments, branches, weights)).astype(int)
     first, second = [1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0, 0, 0]
     np.testing.assert_array_equal(got[0], [first] * 3 + [second] * 5)
     np.testing.assert_array_equal(got[1, :5], [[1, 1, 0, 0, 0, 0, 0, 0]] * 5)
+    one = np.eye(8, dtype=int)  # prompts of one token each: with two answer tokens, with one, alone
+    np.testing.assert_array_equal(got[2, :6], one[[0, 0, 0, 3, 3, 5]])
 
 
 def test_the_prompts_gate_is_one_mlp_of_the_mean_normalised_embedding():
@@ -157,16 +159,16 @@ def test_packing_two_samples_equals_running_them_apart(name):
     assert np.ptp(np.asarray(gates), axis=2).max() > 0.01
 
 
-@pytest.mark.parametrize("name", ROUTED)
-def test_a_shared_prompt_equals_a_row_for_each_completion(name):
-    model, prompt = model_of(name), sample(6, 5)
+@pytest.mark.parametrize("name, n", [*((name, 5) for name in ROUTED), ("prompt", 1)])
+def test_a_shared_prompt_equals_a_row_for_each_completion(name, n):
+    model, prompt = model_of(name), sample(6, n)
     answers = [[3, 1, 4], [15, 9]]
     group = pack_groups([prompt], [answers], 16, 3, VISION)
     shared, _ = hidden(model, group.batch)
-    rows = [dataclasses.replace(sample(0, 5 + len(a), answer=len(a)), tokens=np.array([*prompt.tokens, *a], np.int32)) for a in answers]
-    plain, _ = hidden(model, pack(rows, 2, 9, VISION))
+    rows = [dataclasses.replace(sample(0, n + len(a), answer=len(a)), tokens=np.array([*prompt.tokens, *a], np.int32)) for a in answers]
+    plain, _ = hidden(model, pack(rows, 2, n + 4, VISION))  # a row holds one of them
     for g, answer in enumerate(answers):
-        np.testing.assert_allclose(shared[0, group.index[0, g, : len(answer)]], plain[g, 4 : 4 + len(answer)], atol=2e-5)
+        np.testing.assert_allclose(shared[0, group.index[0, g, : len(answer)]], plain[g, n - 1 : n - 1 + len(answer)], atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ROUTED)
