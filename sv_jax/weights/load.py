@@ -68,7 +68,7 @@ def read_config(folder: str | Path) -> tuple[SpaceVistaConfig, str]:
         if hf["model_type"] == "qwen2_5_vl":
             hf = complete_config(hf, scan_folder(folder).tensors)
         return SpaceVistaConfig.from_hf(hf), hf["model_type"]
-    except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+    except (TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError) as error:
         raise UserError(f"{Path(folder) / 'config.json'}: not a {hf['model_type']} config: {error}") from error
 
 

@@ -63,7 +63,7 @@ def table_names(name: str) -> tuple[str | None, ...]:
 def from_official(name: str, tensor: Tensor) -> dict[str, Tensor]:
     """A tensor of a folder, or the parts of it, under the names of the table."""
     names = table_names(name)
-    return {name: part(tensor, i, len(names)) if len(names) > 1 else tensor for i, name in enumerate(names) if name}
+    return {key: part(tensor, i, len(names)) if len(names) > 1 else tensor for i, key in enumerate(names) if key}
 
 
 def to_official(tensors: Mapping[str, Tensor], cfg: SpaceVistaConfig) -> dict[str, Tensor]:
@@ -98,8 +98,8 @@ def refuse_unnamed(cfg: SpaceVistaConfig) -> None:
     """`UserError` for a model with parts that have no name there."""
     if cfg.experts and cfg.experts.router in ("layer", "prompt"):
         raise UserError(f"names 'official': the released code has no router {cfg.experts.router!r}; expected xlora, label or uniform")
-    if cfg.dino and cfg.dino.key_bias:
-        raise UserError("names 'official': DINOv3's key bias has no name there; expected a model without")
+    if cfg.dino and (cfg.dino.key_bias or cfg.dino.query_bias != cfg.dino.value_bias):
+        raise UserError("names 'official': DINOv3's queries and values have a bias there, or none has; expected that, and no key_bias")
 
 
 def official_config(config: dict, cfg: SpaceVistaConfig) -> dict:

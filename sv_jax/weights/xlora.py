@@ -70,9 +70,12 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def part(tensor: Tensor, i: int, n: int) -> Tensor:
-    """The i-th of n equal parts along the first axis, where it lies in the file of the whole."""
-    rows, *rest = tensor.shape
-    rows //= n
+    """The i-th of n equal parts along the first axis, where it lies in the file of the whole. What cannot be cut stays whole, and has a
+    wrong shape for whoever asked."""
+    if not tensor.shape or tensor.shape[0] % n:
+        return tensor
+    shape = (tensor.shape[0] // n, *tensor.shape[1:])
+    rows, columns = slice(i * shape[0], (i + 1) * shape[0]), slice(0, math.prod(shape[1:]))
     offset = None if tensor.offset is None else tensor.offset + i * tensor.nbytes // n
-    read = lambda: read_part(tensor, math.prod(rest), slice(i * rows, (i + 1) * rows), slice(0, math.prod(rest))).reshape(rows, *rest)  # noqa: E731
-    return Tensor((rows, *rest), tensor.dtype, read, tensor.file, offset)
+    read = lambda: read_part(tensor, columns.stop, rows, columns).reshape(shape)  # noqa: E731
+    return Tensor(shape, tensor.dtype, read, tensor.file, offset)

@@ -12,7 +12,8 @@ from sv_jax.errors import UserError
 from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, XLoRAConfig
 from sv_jax.weights.exports import export
-from sv_jax.weights.load import load_model, read_config, save_model
+from sv_jax.weights.inspect import inspect_weights, totals
+from sv_jax.weights.load import init_model, load_model, read_config, save_model
 from sv_jax.weights.official import EXPERTS
 from sv_jax.weights.safetensors_io import open_file, open_folder
 from tests.tiny import random_model
@@ -96,6 +97,17 @@ def test_such_a_folder_loads_and_comes_back_bit_for_bit(tmp_path, official, fuse
     same_tensors(tmp_path / "official", official)
 
 
+def test_the_listing_says_what_packed_tensors_and_constants_become(official):
+    found = inspect_weights(official)
+    entries = {entry.name: entry for entry in found.entries}
+    qkv, path = "geometry_encoder.blocks.1.attn.qkv", "dino.layers.attn"
+    assert found.faults == [] and set(entries) == set(open_folder(official))
+    assert entries[f"{qkv}.weight"].parameters == tuple(f"{path}.{p}.kernel[1]" for p in "qkv")
+    assert entries[f"{qkv}.weight"].shape_here == (C, C)
+    assert entries[f"{qkv}.bias"].parameters == tuple(f"{path}.{p}.bias[1]" for p in "qv")
+    assert entries[f"{qkv}.bias_mask"].parameters == entries["geometry_encoder.mask_token"].parameters == ()
+
+
 @pytest.mark.parametrize(
     "fusion, dino",
     [
@@ -135,17 +147,30 @@ def test_experts_and_classifier_are_peft_folders_beside_and_come_back(tmp_path, 
     save_model(load_model(tmp_path / "out"), tmp_path / "again")
     same_tensors(tmp_path / "again", source)
     assert read_config(tmp_path / "again")[0] == read_config(source)[0]
+    found, before = inspect_weights(tmp_path / "out"), inspect_weights(source)
+    assert found.faults == [] and totals(found.entries)["by_part"] == totals(before.entries)["by_part"]
+    with pytest.raises(UserError, match="DINOv3 or experts beside Qwen2.5-VL; expected a plain 'qwen2_5_vl'"):
+        init_model(tmp_path / "out", None, None, None, tmp_path / "new")
 
 
-def test_what_does_not_fit_is_said_in_one_line(tmp_path, official, fused, spacevista_folder):
+def test_what_does_not_fit_is_said_in_one_line(tmp_path, official, fused, spacevista_folder, qwen_folder):
     with pytest.raises(UserError, match="no router 'layer'; expected xlora, label or uniform"):
         export(spacevista_folder, tmp_path / "out", names="official")
+    biased = saved(tmp_path / "biased", qwen_folder, dino=dataclasses.replace(DINO, key_bias=True), fusion=FusionConfig(HIDDEN, 8))
+    with pytest.raises(UserError, match="expected that, and no key_bias"):
+        export(biased, tmp_path / "out", names="official")
     with pytest.raises(UserError, match="names 'official': expected `--as spacevista`, found `--as qwen`"):
         export(fused, tmp_path / "out", as_="qwen", names="official")
     with pytest.raises(UserError, match="names 'oficial' is not one of .*did you mean 'official'"):
         export(fused, tmp_path / "out", names="oficial")
-    wrong = "geometry_encoder.blocks.0.attn.proj.wieght"
+    wrong, packed = "geometry_encoder.blocks.0.attn.proj.wieght", "geometry_encoder.blocks.0.attn.qkv.weight"
     change = lambda t: {k: v for k, v in t.items() if k != "geometry_merger.ln_q.weight"} | {wrong: t["lm_head.weight"]}  # noqa: E731
-    bad = rewritten(official, tmp_path / "bad", change)
-    with pytest.raises(UserError, match=f"unexpected tensor '{wrong}'.*missing tensor 'model.geometry_merger.ln_q.weight'"):
+    bad = rewritten(official, tmp_path / "bad", lambda t: change(t) | {packed: t["lm_head.weight"]})
+    message = f"unexpected tensor '{wrong}'.*missing tensor 'model.geometry_merger.ln_q.weight'.*q_proj.weight' in .* has shape"
+    with pytest.raises(UserError, match=message):
         load_model(bad)
+    half = rewritten(official, tmp_path / "half", lambda t: {k: v for k, v in t.items() if k != "geometry_encoder.storage_tokens"})
+    config = json.loads((half / "config.json").read_text())
+    (half / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "dinov3_config"}))
+    with pytest.raises(UserError, match="missing tensor 'geometry_encoder.storage_tokens': config.json has no 'dinov3_config'"):
+        load_model(half)
