@@ -1,7 +1,7 @@
 """How fast and in how much memory a checkpoint of real size loads: a synthetic Qwen2.5-VL with the names and shapes of the released one.
 
-    python scripts/large_load.py --size 3b --folder /tmp/large            writes 7.5 GB there, loads it, deletes it
-    python scripts/large_load.py --size 7b --layers 4 --folder /tmp/large  fewer text layers
+    python scripts/large_load.py --size 3b --folder large            writes 7.5 GB there, loads it, deletes it
+    python scripts/large_load.py --size 7b --layers 4 --folder large  fewer text layers
 
 Prints the disk's sequential read speed (the same files, not in the page cache), the speed of loading in a fresh process, and that
 process's peak memory above the loaded arrays beside the bound: the largest tensor + 512 MB. Exit code 1 when the bound is broken.

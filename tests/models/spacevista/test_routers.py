@@ -24,23 +24,12 @@ from sv_jax.models.spacevista.model import SpaceVista, forward, with_router
 from sv_jax.models.spacevista.routers import prompt_tokens
 from sv_jax.train.state import PARTS
 from sv_jax.weights.load import abstract_model
+from tests.tiny import random_model
 
 DATA = Path(__file__).parents[2] / "data"
 VISION = VisionConfig(1, 8, 8, 1, out_hidden_size=16, fullatt_block_indexes=(0,))
 QWEN = QwenConfig(TextConfig(24, 16, 20, 2, 2, 1, mrope_section=(1, 1, 2), rope_theta=100.0), VISION)
 run = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # each runs once: compiling is what takes time
-
-
-def random_model(cfg: SpaceVistaConfig, seed: int = 0) -> SpaceVista:
-    """No weight is zero or one."""
-    rng = np.random.default_rng(seed)
-    graph, leaves = abstract_model(cfg)
-
-    def draw(path, shape):
-        width = shape[-2] ** -0.5 if path.endswith("kernel") else 0.3
-        return jnp.asarray(path.endswith("scale") + width * rng.standard_normal(shape), jnp.float32)
-
-    return nnx.merge(graph, nnx.from_flat_state([(tuple(p.split(".")), leaf.replace(draw(p, leaf.shape))) for p, leaf in leaves.items()]))
 
 
 def with_experts(router: str, e: int = 3, **fields) -> SpaceVistaConfig:
