@@ -197,7 +197,7 @@ def test_generate_with_a_cache_gives_the_tokens_of_our_sampler(tmp_path, pair, e
     made = theirs.generate(**prompt.torch_inputs, **extra, **how)[0, len(prompt.sample.tokens) :].tolist()
     out = sample(ours, prompt.batch(ours.cfg), 1, sampling(1, stop=[], temperature=0.0), SamplerConfig(max_new_tokens=32))
     assert np.asarray(out.tokens)[0, 0].tolist() == made and len(made) == 32
-    assert len(set(made)) > 8  # no monologue
+    assert len(set(made)) > 6  # no monologue
 
 
 def test_what_transformers_saves_again_loads_here(tmp_path, pair, exported):
