@@ -19,7 +19,7 @@ TEMPLATES = ("Describe the scene.", "Describe the objects in the video.", "What 
 
 
 def describe(scene: Scene) -> QA | None:
-    """Says "3 objects, 10 cm level. red mug: left, 42 cm away, 9.5 cm tall; …." from left to right. None for an empty scene."""
+    """Says "3 objects, 10 cm level. red mug: x 31, 42 cm away, 9.5 cm tall; …." from left to right. None for an empty scene."""
     return description(View(scene))
 
 
@@ -75,23 +75,30 @@ def _shown(view: View, thing: Object | None, distance: float) -> str:
 
 
 def regions(view: View) -> QA | None:
-    """The clauses of one or two objects, called by phrase or mark, in the order in which they are named; the scene alone decides which."""
+    """The clauses of some objects, called by phrase or mark, in the order in which they are named, and which is nearest and tallest:
+    "red mug: x 31, 42 cm away, 9.5 cm tall; …. Nearest: red mug, 42 cm. Tallest: …." The scene alone decides which objects."""
     if not view.seen:
         return None
     rng = _rng(view)
-    count = int(rng.integers(1, min(len(view.seen), len(refer.MARK_COLORS)) + 1))
-    chosen = tuple(view.seen[i] for i in rng.permutation(len(view.seen))[:count])
-    called, marks = refer.names(view, chosen, rng) if rng.random() < NAMED else refer.marked(view, chosen, rng)
-    text = "; ".join(refer.clause(view, seen) for seen in chosen)
-    return _target(view, "regions", f"Describe {' and '.join(called)}.", f"{text}.", marks=marks)
+    named = [seen for seen in view.seen if seen.unique] if rng.random() < NAMED else []
+    most = min(len(named or view.seen), PHRASES if named else len(refer.MARK_COLORS))
+    chosen = tuple((named or view.seen)[i] for i in rng.permutation(len(named or view.seen))[: rng.integers(1, most + 1)])
+    called, marks = (refer.phrases(chosen), ()) if named else refer.marked(view, chosen, rng)
+    nearest, tallest = min(chosen, key=lambda seen: seen.depth), max(chosen, key=lambda seen: seen.height)
+    text = (
+        f"{'; '.join(refer.clause(view, seen) for seen in chosen)}. "
+        f"Nearest: {nearest.phrase}, {units.with_unit(nearest.depth, units.DISTANCE[view.scene.scale])}. "
+        f"Tallest: {tallest.phrase}, {units.with_unit(tallest.height, units.HEIGHT[view.scene.scale])}."
+    )
+    return _target(view, "regions", f"Describe {' and '.join(called)}.", text, marks=marks)
 
 
 def listing(view: View, task: str) -> QA | None:
-    """Two lettered objects in an order asked for: "white box (B): left, 84 cm away, 11 cm tall; purple bowl (A): right, …."
+    """Two lettered objects in an order asked for: "white box (B): x 24, 84 cm away, 11 cm tall; purple bowl (A): x 61, …. B, A."
 
     None where no two objects of the scene differ by `MARGIN` in what orders them.
     """
-    question, key = ORDERS[task]
+    ends, key = ORDERS[task]
     pairs = [pair for pair in combinations(view.seen, 2) if _apart(*(key(seen) for seen in pair)) and pair[0].phrase != pair[1].phrase]
     if not pairs:
         return None
@@ -100,8 +107,12 @@ def listing(view: View, task: str) -> QA | None:
     pair = tuple(drawn[i] for i in rng.permutation(2))
     called, marks = refer.names(view, pair, rng)
     letters = {seen.index: letter for seen, letter in zip(pair, LETTERS, strict=False)}
-    clauses = [refer.clause(view, seen, letters[seen.index]) for seen in sorted(pair, key=key)]
-    return _target(view, task, question, f"{'; '.join(clauses)}.", options=called, marks=marks)
+    backwards = bool(rng.integers(2))
+    first, last = ends[::-1] if backwards else ends
+    ordered = sorted(pair, key=key, reverse=backwards)
+    clauses = "; ".join(refer.clause(view, seen, letters[seen.index]) for seen in ordered)
+    text = f"{clauses}. {', '.join(letters[seen.index] for seen in ordered)}."
+    return _target(view, task, f"List these from {first} to {last}.", text, options=called, marks=marks)
 
 
 def _apart(a: float, b: float) -> bool:
@@ -119,15 +130,17 @@ def _target(view: View, task: str, question: str, answer: str, **fields) -> QA:
     )  # fmt: skip
 
 
-NAMED = 0.6  # share of `regions` that call objects by their phrases where they can
+NAMED = 0.75  # share of `regions` that call objects by their phrases where they can ...
+PHRASES = 3  # ... and the most that they call so
 MARGIN = 0.1  # relative gap from which two objects have an order
-ORDERS: dict[str, tuple[str, Callable[[Seen], float]]] = {
-    "by_place": ("List these from left to right.", lambda seen: float(seen.box[0] + seen.box[2])),
-    "by_distance": ("List these from near to far.", lambda seen: seen.depth),
-    "by_height": ("List these from tall to short.", lambda seen: -seen.height),
+ORDERS: dict[str, tuple[tuple[str, str], Callable[[Seen], float]]] = {
+    "by_place": (("left", "right"), lambda seen: float(seen.box[0] + seen.box[2])),
+    "by_distance": (("near", "far"), lambda seen: seen.depth),
+    "by_height": (("short", "tall"), lambda seen: seen.height),
 }
 
 # Targets that are no questions, by name; a dataset takes them as tasks.
 DESCRIPTIONS: dict[str, Callable[[View], QA | None]] = {
-    "description": description, "map": frame_map, "regions": regions, **{task: partial(listing, task=task) for task in ORDERS},
+    "description": description, "map": frame_map, "regions": regions,
+    **{task: partial(listing, task=task) for task in ORDERS},
 }  # fmt: skip

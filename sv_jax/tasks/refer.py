@@ -14,11 +14,14 @@ POINT_INSIDE = 9  # pixels of the object on all sides of a point that marks it: 
 
 
 def clause(view: View, seen: Seen, letter: str | None = None) -> str:
-    """One object as descriptions and reasoning state it: "red mug: left, 42 cm away, 9.5 cm tall"; as an option "red mug (A): …"."""
+    """One object as descriptions and reasoning state it: "red mug: x 31, 42 cm away, 9.5 cm tall"; as an option "red mug (A): …".
+
+    x is in percent of the first frame's width, as in grounding.
+    """
     scale = view.scene.scale
     away = units.with_unit(seen.depth, units.DISTANCE[scale])
     tall = units.with_unit(seen.height, units.HEIGHT[scale])
-    return f"{seen.phrase}{f' ({letter})' if letter else ''}: {seen.place}, {away} away, {tall} tall"
+    return f"{seen.phrase}{f' ({letter})' if letter else ''}: x {seen.x:02d}, {away} away, {tall} tall"
 
 
 def left_to_right(view: View, chosen: tuple[Seen, ...]) -> str:
@@ -35,8 +38,13 @@ def reasoning(view: View, semantic: str, body: str) -> str:
 def names(view: View, chosen: tuple[Seen, ...], rng: np.random.Generator) -> tuple[tuple[str, ...], tuple[dict, ...]]:
     """How a question calls the chosen objects ("the red mug", "the object in the red box"), and the marks to draw in the first frame."""
     if all(seen.unique for seen in chosen) and rng.random() >= MARK_SHARE:
-        return tuple(f"the {seen.phrase}" for seen in chosen), ()
+        return phrases(chosen), ()
     return marked(view, chosen, rng)
+
+
+def phrases(chosen: tuple[Seen, ...]) -> tuple[str, ...]:
+    """`names` without marks; it is clear where every phrase is unique."""
+    return tuple(f"the {seen.phrase}" for seen in chosen)
 
 
 def marked(view: View, chosen: tuple[Seen, ...], rng: np.random.Generator) -> tuple[tuple[str, ...], tuple[dict, ...]]:

@@ -91,8 +91,12 @@ def test_description_lists_the_first_frame_from_left_to_right(scenes):
         head, body = qa.answer.split(". ", 1)
         clauses = body.rstrip(".").split("; ")
         assert head == f"{len(clauses)} object{'s' * (len(clauses) > 1)}, {qa.scale_anchor}"
-        places = [re.search(r": (left|middle|right), ", clause)[1] for clause in clauses]
-        assert places == sorted(places)  # alphabetical is left to right
+        stated = {clause.split(":")[0]: int(re.search(r": x (\d\d), ", clause)[1]) for clause in clauses}
+        assert list(stated.values()) == sorted(stated.values())
+        for number, thing in enumerate(scene.objects, 1):
+            columns = np.flatnonzero((scene.ids[0] == number).any(0)) + 0.5
+            if [o.phrase for o in scene.objects].count(thing.phrase) == 1 and thing.phrase in stated:
+                assert abs(stated[thing.phrase] - 100 * (columns.min() + columns.max()) / 2 / scene.ids.shape[2]) <= 1
         assert qa.task == "description" and qa == describe(scene)
 
 
@@ -100,8 +104,12 @@ def test_regions_state_the_clauses_of_the_objects_in_the_order_in_which_they_are
     kinds = set()
     for scene in scenes:
         qa = regions(View(scene))
-        clauses = qa.answer.rstrip(".").split("; ")
+        body, nearest, tallest = re.fullmatch(r"(.*)\. Nearest: (.*)\. Tallest: (.*)\.", qa.answer).groups()
+        clauses = body.split("; ")
         assert set(clauses) <= _clauses(scene)
+        measured = [re.fullmatch(r"(.*): x \d\d, (.*) away, (.*) tall", clause).groups() for clause in clauses]
+        assert nearest == min((f"{m[0]}, {m[1]}" for m in measured), key=_metres)
+        assert tallest == max((f"{m[0]}, {m[2]}" for m in measured), key=_metres)
         called = qa.question.removeprefix("Describe the ").rstrip(".").split(" and the ")
         phrases = [clause.split(":")[0] for clause in clauses]
         if qa.marks:
@@ -109,25 +117,34 @@ def test_regions_state_the_clauses_of_the_objects_in_the_order_in_which_they_are
             called = [_phrase_under(mark, scene) for mark in qa.marks]
         assert called == phrases
         kinds.add((len(phrases), bool(qa.marks)))
-    assert kinds == {(1, False), (1, True), (2, False), (2, True)}
+    assert kinds == {(1, False), (1, True), (2, False), (2, True), (3, False)}
 
 
 @pytest.mark.parametrize("task", ORDERS)
 def test_listings_put_two_lettered_objects_in_the_order_asked_for(scenes, task):
-    letters = set()
+    seen = set()
     for scene in scenes:
         qa = DESCRIPTIONS[task](View(scene))
         if qa is None:
             continue
-        found = re.findall(r"(\w+ [\w ]+) \(([AB])\)(: [^;]+?)(?:; |\.$)", qa.answer)
+        body, last = re.fullmatch(r"(.*)\. (A, B|B, A)\.", qa.answer).groups()
+        found = re.findall(r"(\w+ [\w ]+) \(([AB])\)(: [^;]+)", body)
+        assert last == ", ".join(letter for _, letter, _ in found)
         assert len(found) == 2 and {phrase + rest for phrase, _, rest in found} <= _clauses(scene)
         things = {thing.phrase: (number, thing) for number, thing in enumerate(scene.objects, 1)}
         values = [_measure(scene, *things[phrase])[task] for phrase, *_ in found]
-        assert values == sorted(values)
+        backwards = qa.question == f"List these from {' to '.join(ORDERS[task][0][::-1])}."
+        assert backwards or qa.question == f"List these from {' to '.join(ORDERS[task][0])}."
+        assert values == sorted(values, reverse=backwards)
         called = [_phrase_under(m, scene) for m in qa.marks] or [name.removeprefix("the ") for name in qa.options]
         assert {phrase: "AB"[called.index(phrase)] for phrase, *_ in found} == {phrase: letter for phrase, letter, _ in found}
-        letters.add(found[0][1])
-    assert letters == {"A", "B"}
+        seen.add((found[0][1], backwards))
+    assert seen == {("A", False), ("A", True), ("B", False), ("B", True)}
+
+
+def _metres(stated: str) -> float:
+    value, unit = stated.split(", ")[1].split()
+    return float(value) * {"mm": 0.001, "cm": 0.01, "m": 1.0}[unit]
 
 
 def _clauses(scene) -> set[str]:
@@ -135,10 +152,10 @@ def _clauses(scene) -> set[str]:
 
 
 def _measure(scene, number, thing) -> dict[str, float]:
-    """What orders an object, from its pixels in the first frame and its size; rising in each order."""
+    """What orders an object, from its pixels in the first frame and its size; rising from left, near and short."""
     mask = scene.ids[0] == number
     columns = np.flatnonzero(mask.any(0))
-    return {"by_place": columns.min() + columns.max(), "by_distance": scene.depth[0][mask].min(), "by_height": -thing.size[2]}
+    return {"by_place": columns.min() + columns.max(), "by_distance": scene.depth[0][mask].min(), "by_height": thing.size[2]}
 
 
 def _phrase_under(mark, scene):
