@@ -26,13 +26,13 @@ TALLER_TEMPLATES = (
 
 
 def _choice(view, rng, pair: tuple[Seen, Seen], task: str, template: str, order: str) -> QA:
-    """`pair[0]` is the right answer; a coin decides whether it is A or B. The reasoning lists the pair in the order that the question asks
-    for, each with its letter: the answer is the first."""
+    """`pair[0]` is the right answer; a coin decides whether it is A or B. The reasoning states A, then B, then their order."""
     right = int(rng.integers(2))
     options = pair if right == 0 else pair[::-1]
     called, marks = refer.names(view, options, rng)
     answer, other = LETTERS[right], LETTERS[1 - right]
-    facts = f"{order}: {refer.clause(view, pair[0], answer)}; {refer.clause(view, pair[1], other)}"
+    clauses = "; ".join(refer.clause(view, seen, letter) for seen, letter in zip(options, LETTERS, strict=False))
+    facts = f"{clauses}; {order}: {answer}, {other}"
     semantic = ", ".join(seen.phrase for seen in options)
     return refer.record(
         view, task, semantic, facts, question=template, options=called, answer=answer, answer_type="choice", marks=marks,

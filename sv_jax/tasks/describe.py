@@ -94,7 +94,7 @@ def regions(view: View) -> QA | None:
 
 
 def listing(view: View, task: str) -> QA | None:
-    """Two lettered objects in an order asked for: "white box (B): x 24, 84 cm away, 11 cm tall; purple bowl (A): x 61, …. B, A."
+    """Two lettered objects and their order: "purple bowl (A): x 61, 84 cm away, 5.1 cm tall; white box (B): …. From left to right: B, A."
 
     None where no two objects of the scene differ by `MARGIN` in what orders them.
     """
@@ -106,13 +106,11 @@ def listing(view: View, task: str) -> QA | None:
     drawn = pairs[rng.integers(len(pairs))]
     pair = tuple(drawn[i] for i in rng.permutation(2))
     called, marks = refer.names(view, pair, rng)
-    letters = {seen.index: letter for seen, letter in zip(pair, LETTERS, strict=False)}
     backwards = bool(rng.integers(2))
-    first, last = ends[::-1] if backwards else ends
-    ordered = sorted(pair, key=key, reverse=backwards)
-    clauses = "; ".join(refer.clause(view, seen, letters[seen.index]) for seen in ordered)
-    text = f"{clauses}. {', '.join(letters[seen.index] for seen in ordered)}."
-    return _target(view, task, f"List these from {first} to {last}.", text, options=called, marks=marks)
+    order = f"rom {' to '.join(ends[::-1] if backwards else ends)}"
+    clauses = "; ".join(refer.clause(view, seen, letter) for seen, letter in zip(pair, LETTERS, strict=False))
+    letters = ", ".join(LETTERS[pair.index(seen)] for seen in sorted(pair, key=key, reverse=backwards))
+    return _target(view, task, f"List these f{order}.", f"{clauses}. F{order}: {letters}.", options=called, marks=marks)
 
 
 def _apart(a: float, b: float) -> bool:

@@ -55,7 +55,7 @@ def test_reasoning_says_what_the_description_says(scenes):
     for k, scene in enumerate(scenes):
         clauses = set(describe(scene).answer.rstrip(".").split(". ", 1)[1].split("; "))
         for qa in ask(scene, np.random.default_rng(k), 6, ["depth", "size_comparison"]):
-            stated = re.sub(r"^from [a-z ]+: |(?<=\w) \([AB]\)(?=:)", "", qa.reasoning.split("</scale> ")[1].rstrip(".")).split("; ")
+            stated = re.sub(r"(?<=\w) \([AB]\)(?=:)", "", qa.reasoning.split("</scale> ")[1].rstrip(".")).split("; ")
             assert set(stated[: len(qa.semantic.split(", "))]) <= clauses
 
 
@@ -127,9 +127,10 @@ def test_listings_put_two_lettered_objects_in_the_order_asked_for(scenes, task):
         qa = DESCRIPTIONS[task](View(scene))
         if qa is None:
             continue
-        body, last = re.fullmatch(r"(.*)\. (A, B|B, A)\.", qa.answer).groups()
+        body, order, last = re.fullmatch(r"(.*)\. F(rom \w+ to \w+): (A, B|B, A)\.", qa.answer).groups()
         found = re.findall(r"(\w+ [\w ]+) \(([AB])\)(: [^;]+)", body)
-        assert last == ", ".join(letter for _, letter, _ in found)
+        assert qa.question == f"List these f{order}." and [letter for _, letter, _ in found] == ["A", "B"]
+        found = found if last == "A, B" else found[::-1]
         assert len(found) == 2 and {phrase + rest for phrase, _, rest in found} <= _clauses(scene)
         things = {thing.phrase: (number, thing) for number, thing in enumerate(scene.objects, 1)}
         values = [_measure(scene, *things[phrase])[task] for phrase, *_ in found]
