@@ -1,10 +1,9 @@
 """Dense targets that ground a model before it is asked anything: a clause for each object of the first frame, a map of it, the
-clauses of objects that are named or marked, and pairs of them in an order."""
+clauses of objects that are named or marked, and pairs of them compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from itertools import combinations
 from zlib import crc32
 
@@ -13,7 +12,7 @@ import numpy as np
 from sv_jax.scenes.scene import Object, Scene
 from sv_jax.tasks import refer, units
 from sv_jax.tasks.qa import LETTERS, QA
-from sv_jax.tasks.view import Seen, View
+from sv_jax.tasks.view import View
 
 TEMPLATES = ("Describe the scene.", "Describe the objects in the video.", "What does the video show?")
 
@@ -93,28 +92,21 @@ def regions(view: View) -> QA | None:
     return _target(view, "regions", f"Describe {' and '.join(called)}.", text, marks=marks)
 
 
-def listing(view: View, task: str) -> QA | None:
-    """Two lettered objects and their order: "purple bowl (A): x 61, 84 cm away, 5.1 cm tall; white box (B): …. From left to right: B, A."
+def pair(view: View) -> QA | None:
+    """Two objects and how they stand to each other: "purple bowl (A): x 61, …; white box (B): …; left: B, right: A; near: …; short: …."
 
-    None where no two objects of the scene differ by `MARGIN` in what orders them.
+    None where no two objects of the scene have different phrases.
     """
-    ends, key = ORDERS[task]
-    pairs = [pair for pair in combinations(view.seen, 2) if _apart(*(key(seen) for seen in pair)) and pair[0].phrase != pair[1].phrase]
+    pairs = [two for two in combinations(view.seen, 2) if two[0].phrase != two[1].phrase]
     if not pairs:
         return None
     rng = _rng(view)
     drawn = pairs[rng.integers(len(pairs))]
-    pair = tuple(drawn[i] for i in rng.permutation(2))
-    called, marks = refer.names(view, pair, rng)
-    backwards = bool(rng.integers(2))
-    order = f"rom {' to '.join(ends[::-1] if backwards else ends)}"
-    clauses = "; ".join(refer.clause(view, seen, letter) for seen, letter in zip(pair, LETTERS, strict=False))
-    letters = ", ".join(LETTERS[pair.index(seen)] for seen in sorted(pair, key=key, reverse=backwards))
-    return _target(view, task, f"List these f{order}.", f"{clauses}. F{order}: {letters}.", options=called, marks=marks)
-
-
-def _apart(a: float, b: float) -> bool:
-    return abs(a - b) >= MARGIN * max(abs(a), abs(b))
+    options = tuple(drawn[i] for i in rng.permutation(2))
+    called, marks = refer.names(view, options, rng)
+    clauses = [refer.clause(view, seen, letter) for seen, letter in zip(options, LETTERS, strict=False)]
+    orders = [stated for ends in refer.ENDS if (stated := refer.order(options, ends))]
+    return _target(view, "pair", "Compare these.", f"{'; '.join(clauses + orders)}.", options=called, marks=marks)
 
 
 def _rng(view: View) -> np.random.Generator:
@@ -130,15 +122,8 @@ def _target(view: View, task: str, question: str, answer: str, **fields) -> QA:
 
 NAMED = 0.75  # share of `regions` that call objects by their phrases where they can ...
 PHRASES = 3  # ... and the most that they call so
-MARGIN = 0.1  # relative gap from which two objects have an order
-ORDERS: dict[str, tuple[tuple[str, str], Callable[[Seen], float]]] = {
-    "by_place": (("left", "right"), lambda seen: float(seen.box[0] + seen.box[2])),
-    "by_distance": (("near", "far"), lambda seen: seen.depth),
-    "by_height": (("short", "tall"), lambda seen: seen.height),
-}
 
 # Targets that are no questions, by name; a dataset takes them as tasks.
 DESCRIPTIONS: dict[str, Callable[[View], QA | None]] = {
-    "description": description, "map": frame_map, "regions": regions,
-    **{task: partial(listing, task=task) for task in ORDERS},
+    "description": description, "map": frame_map, "regions": regions, "pair": pair,
 }  # fmt: skip

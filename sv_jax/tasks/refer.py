@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from sv_jax.tasks import geometry, units
@@ -22,6 +24,20 @@ def clause(view: View, seen: Seen, letter: str | None = None) -> str:
     away = units.with_unit(seen.depth, units.DISTANCE[scale])
     tall = units.with_unit(seen.height, units.HEIGHT[scale])
     return f"{seen.phrase}{f' ({letter})' if letter else ''}: x {seen.x:02d}, {away} away, {tall} tall"
+
+
+ENDS: dict[tuple[str, str], Callable[[Seen], float]] = {  # the two ends between which objects differ, and the number that clauses state
+    ("left", "right"): lambda seen: seen.x,
+    ("near", "far"): lambda seen: float(units.number(seen.depth)),
+    ("short", "tall"): lambda seen: float(units.number(seen.height)),
+}
+
+
+def order(options: tuple[Seen, ...], ends: tuple[str, str]) -> str | None:
+    """Which of two options, A and B, stands at which end: "left: B, right: A". None where their clauses state the same number."""
+    a, b = map(ENDS[ends], options)
+    low, high = ("A", "B") if a < b else ("B", "A")
+    return f"{ends[0]}: {low}, {ends[1]}: {high}" if a != b else None
 
 
 def left_to_right(view: View, chosen: tuple[Seen, ...]) -> str:
