@@ -25,16 +25,17 @@ TALLER_TEMPLATES = (
 )
 
 
-def _choice(view, rng, winner: Seen, other: Seen, task: str, template: str, ends: tuple[str, str]) -> QA:
-    """A coin decides whether the right answer is A or B. The reasoning states A, then B, then which of them stands at which end."""
+def _choice(view, rng, winner: Seen, other: Seen, task: str, question: str, ends: tuple[str, str], end: str) -> QA:
+    """A coin decides whether the right answer is A or B. The reasoning states A, then B, which of them stands at which of two ends, and
+    which at the one asked for: small steps, each of which needs only what has been said."""
     right = int(rng.integers(2))
     options = (winner, other) if right == 0 else (other, winner)
     called, marks = refer.names(view, options, rng)
     clauses = "; ".join(refer.clause(view, seen, letter) for seen, letter in zip(options, LETTERS, strict=False))
-    facts = f"{clauses}; {refer.order(options, ends)}"
+    facts = f"{clauses}; {refer.order(options, ends)}; {end}: {LETTERS[right]}"
     semantic = ", ".join(seen.phrase for seen in options)
     return refer.record(
-        view, task, semantic, facts, question=template, options=called, answer=LETTERS[right], answer_type="choice", marks=marks,
+        view, task, semantic, facts, question=question, options=called, answer=LETTERS[right], answer_type="choice", marks=marks,
     )  # fmt: skip
 
 
@@ -48,8 +49,8 @@ def position_comparison(view: View, rng: np.random.Generator) -> QA | None:
         return None
     left, right = pairs[rng.integers(len(pairs))]
     side, winner, other = (("left", left, right), ("right", right, left))[rng.integers(2)]
-    template = SIDE_TEMPLATES[rng.integers(len(SIDE_TEMPLATES))].format(side=side)
-    return _choice(view, rng, winner, other, "position_comparison", template, ("left", "right"))
+    question = SIDE_TEMPLATES[rng.integers(len(SIDE_TEMPLATES))].format(side=side)
+    return _choice(view, rng, winner, other, "position_comparison", question, ("left", "right"), side)
 
 
 def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
@@ -62,8 +63,8 @@ def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
     if not pairs:
         return None
     tall, short = pairs[rng.integers(len(pairs))]
-    template = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
-    return _choice(view, rng, tall, short, "size_comparison", template, ("short", "tall"))
+    question = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
+    return _choice(view, rng, tall, short, "size_comparison", question, ("short", "tall"), "tall")
 
 
 def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:

@@ -27,7 +27,7 @@ def description(view: View) -> QA | None:
     if not view.seen:
         return None
     count = len(view.seen)
-    text = f"{count} object{'s' if count > 1 else ''}, {view.level}. {refer.left_to_right(view, view.seen)}."
+    text = f"{count} object{'s' if count > 1 else ''}, {view.level}. {refer.clauses(view, view.seen)}."
     question = TEMPLATES[crc32(view.scene.id.encode()) % len(TEMPLATES)]
     semantic = ", ".join(s.phrase for s in view.seen)
     return _target(view, "description", question, text, semantic=semantic, scale_anchor=view.level)
@@ -85,7 +85,7 @@ def regions(view: View) -> QA | None:
     called, marks = (refer.phrases(chosen), ()) if named else refer.marked(view, chosen, rng)
     nearest, tallest = min(chosen, key=lambda seen: seen.depth), max(chosen, key=lambda seen: seen.height)
     text = (
-        f"{'; '.join(refer.clause(view, seen) for seen in chosen)}. "
+        f"{refer.clauses(view, chosen)}. "
         f"Nearest: {nearest.phrase}, {units.with_unit(nearest.depth, units.DISTANCE[view.scene.scale])}. "
         f"Tallest: {tallest.phrase}, {units.with_unit(tallest.height, units.HEIGHT[view.scene.scale])}."
     )

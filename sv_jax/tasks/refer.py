@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -40,10 +40,9 @@ def order(options: tuple[Seen, ...], ends: tuple[str, str]) -> str | None:
     return f"{ends[0]}: {low}, {ends[1]}: {high}" if a != b else None
 
 
-def left_to_right(view: View, chosen: tuple[Seen, ...]) -> str:
-    """The clauses of the chosen objects in the order of the first frame."""
-    wanted = {seen.index for seen in chosen}
-    return "; ".join(clause(view, seen) for seen in view.seen if seen.index in wanted)
+def clauses(view: View, chosen: Iterable[Seen]) -> str:
+    """The clauses of the chosen objects, in their order."""
+    return "; ".join(clause(view, seen) for seen in chosen)
 
 
 def reasoning(view: View, semantic: str, body: str) -> str:
@@ -87,7 +86,7 @@ def _around(view: View, box: tuple[int, int, int, int]) -> list[int]:
 def about(view: View, chosen: tuple[Seen, ...], task: str, *, body: str = "", **fields) -> QA:
     """A QA on the chosen objects with its anchors and reasoning; `body` is what follows the objects' clauses."""
     semantic = ", ".join(seen.phrase for seen in chosen)
-    facts = "; ".join([left_to_right(view, chosen), *([body] if body else [])])
+    facts = "; ".join([clauses(view, chosen), *([body] if body else [])])
     return record(view, task, semantic, facts, **fields)
 
 
