@@ -25,14 +25,14 @@ TALLER_TEMPLATES = (
 )
 
 
-def _choice(view, rng, winner: Seen, other: Seen, task: str, question: str, ends: tuple[str, str], end: str) -> QA:
+def _choice(view, rng, winner: Seen, other: Seen, task: str, question: str, ends: tuple[str, str], end: str = "") -> QA:
     """A coin decides whether the right answer is A or B. The reasoning states A, then B, which of them stands at which of two ends, and
-    which at the one asked for: small steps, each of which needs only what has been said."""
+    which at the `end` asked for, if one may ask for both: small steps, each of which needs only what has been said."""
     right = int(rng.integers(2))
     options = (winner, other) if right == 0 else (other, winner)
     called, marks = refer.names(view, options, rng)
     clauses = "; ".join(refer.clause(view, seen, letter) for seen, letter in zip(options, LETTERS, strict=False))
-    facts = f"{clauses}; {refer.order(options, ends)}; {end}: {LETTERS[right]}"
+    facts = f"{clauses}; {refer.order(options, ends)}{end and f'; {end}: {LETTERS[right]}'}"
     semantic = ", ".join(seen.phrase for seen in options)
     return refer.record(
         view, task, semantic, facts, question=question, options=called, answer=LETTERS[right], answer_type="choice", marks=marks,
@@ -64,7 +64,7 @@ def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
         return None
     tall, short = pairs[rng.integers(len(pairs))]
     question = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
-    return _choice(view, rng, tall, short, "size_comparison", question, ("short", "tall"), "tall")
+    return _choice(view, rng, tall, short, "size_comparison", question, ("short", "tall"))
 
 
 def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:
