@@ -101,7 +101,7 @@ def make_model(cfg: dict, folder: Path) -> None:
 def train_stage(module, cfg: dict, stage: str, folder: Path, model: str) -> Path:
     """Run `sft` or `grpo` with a section of the settings; returns the folder of the trained model."""
     kind = sft.SFTConfig if module is sft else grpo.GRPOConfig
-    paths = {"model": str(folder / model), "run": str(folder / stage), "data": {"path": str(folder / "data")}}
+    paths = {"model": str(folder / model), "run": str(folder / stage), "data": {"path": str(folder / "data")} | cfg[stage].get("data", {})}
     return module.train(build(kind, cfg[stage] | paths))
 
 

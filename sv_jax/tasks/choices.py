@@ -25,17 +25,17 @@ TALLER_TEMPLATES = (
 )
 
 
-def _choice(view, rng, pair: tuple[Seen, Seen], task: str, template: str, order: str) -> QA:
-    """`pair[0]` is the right answer; a coin decides whether it is A or B. The reasoning lists the pair in the order that the question asks
-    for, each with its letter: the answer is the first."""
+def _choice(view, rng, winner: Seen, other: Seen, task: str, question: str, ends: tuple[str, str], end: str = "") -> QA:
+    """A coin decides whether the right answer is A or B. The reasoning states A, then B, which of them stands at which of two ends, and
+    which at the `end` asked for, if one may ask for both: small steps, each of which needs only what has been said."""
     right = int(rng.integers(2))
-    options = pair if right == 0 else pair[::-1]
+    options = (winner, other) if right == 0 else (other, winner)
     called, marks = refer.names(view, options, rng)
-    answer, other = LETTERS[right], LETTERS[1 - right]
-    facts = f"{order}: {refer.clause(view, pair[0], answer)}; {refer.clause(view, pair[1], other)}"
+    clauses = "; ".join(refer.clause(view, seen, letter) for seen, letter in zip(options, LETTERS, strict=False))
+    facts = f"{clauses}; {refer.order(options, ends)}{end and f'; {end}: {LETTERS[right]}'}"
     semantic = ", ".join(seen.phrase for seen in options)
     return refer.record(
-        view, task, semantic, facts, question=template, options=called, answer=answer, answer_type="choice", marks=marks,
+        view, task, semantic, facts, question=question, options=called, answer=LETTERS[right], answer_type="choice", marks=marks,
     )  # fmt: skip
 
 
@@ -48,10 +48,9 @@ def position_comparison(view: View, rng: np.random.Generator) -> QA | None:
     if not pairs:
         return None
     left, right = pairs[rng.integers(len(pairs))]
-    side, other = (("left", "right"), ("right", "left"))[rng.integers(2)]
-    winner = (left, right) if side == "left" else (right, left)
-    template = SIDE_TEMPLATES[rng.integers(len(SIDE_TEMPLATES))].format(side=side)
-    return _choice(view, rng, winner, "position_comparison", template, f"from {side} to {other}")
+    side, winner, other = (("left", left, right), ("right", right, left))[rng.integers(2)]
+    question = SIDE_TEMPLATES[rng.integers(len(SIDE_TEMPLATES))].format(side=side)
+    return _choice(view, rng, winner, other, "position_comparison", question, ("left", "right"), side)
 
 
 def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
@@ -63,9 +62,9 @@ def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
         pairs = deceiving
     if not pairs:
         return None
-    pair = pairs[rng.integers(len(pairs))]
-    template = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
-    return _choice(view, rng, pair, "size_comparison", template, "from tall to short")
+    tall, short = pairs[rng.integers(len(pairs))]
+    question = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
+    return _choice(view, rng, tall, short, "size_comparison", question, ("short", "tall"))
 
 
 def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:

@@ -1,10 +1,9 @@
 """Dense targets that ground a model before it is asked anything: a clause for each object of the first frame, a map of it, the
-clauses of objects that are named or marked, and pairs of them in an order."""
+clauses of objects that are named or marked, and pairs of them compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from itertools import combinations
 from zlib import crc32
 
@@ -13,13 +12,13 @@ import numpy as np
 from sv_jax.scenes.scene import Object, Scene
 from sv_jax.tasks import refer, units
 from sv_jax.tasks.qa import LETTERS, QA
-from sv_jax.tasks.view import Seen, View
+from sv_jax.tasks.view import View
 
 TEMPLATES = ("Describe the scene.", "Describe the objects in the video.", "What does the video show?")
 
 
 def describe(scene: Scene) -> QA | None:
-    """Says "3 objects, 10 cm level. red mug: left, 42 cm away, 9.5 cm tall; …." from left to right. None for an empty scene."""
+    """Says "3 objects, 10 cm level. red mug: x 31, 42 cm away, 9.5 cm tall; …." from left to right. None for an empty scene."""
     return description(View(scene))
 
 
@@ -28,7 +27,7 @@ def description(view: View) -> QA | None:
     if not view.seen:
         return None
     count = len(view.seen)
-    text = f"{count} object{'s' if count > 1 else ''}, {view.level}. {refer.left_to_right(view, view.seen)}."
+    text = f"{count} object{'s' if count > 1 else ''}, {view.level}. {refer.clauses(view, view.seen)}."
     question = TEMPLATES[crc32(view.scene.id.encode()) % len(TEMPLATES)]
     semantic = ", ".join(s.phrase for s in view.seen)
     return _target(view, "description", question, text, semantic=semantic, scale_anchor=view.level)
@@ -75,37 +74,39 @@ def _shown(view: View, thing: Object | None, distance: float) -> str:
 
 
 def regions(view: View) -> QA | None:
-    """The clauses of one or two objects, called by phrase or mark, in the order in which they are named; the scene alone decides which."""
+    """The clauses of some objects, called by phrase or mark, in the order in which they are named, and which is nearest and tallest:
+    "red mug: x 31, 42 cm away, 9.5 cm tall; …. Nearest: red mug, 42 cm. Tallest: …." The scene alone decides which objects."""
     if not view.seen:
         return None
     rng = _rng(view)
-    count = int(rng.integers(1, min(len(view.seen), len(refer.MARK_COLORS)) + 1))
-    chosen = tuple(view.seen[i] for i in rng.permutation(len(view.seen))[:count])
-    called, marks = refer.names(view, chosen, rng) if rng.random() < NAMED else refer.marked(view, chosen, rng)
-    text = "; ".join(refer.clause(view, seen) for seen in chosen)
-    return _target(view, "regions", f"Describe {' and '.join(called)}.", f"{text}.", marks=marks)
+    named = [seen for seen in view.seen if seen.unique] if rng.random() < NAMED else []
+    most = min(len(named or view.seen), PHRASES if named else len(refer.MARK_COLORS))
+    chosen = tuple((named or view.seen)[i] for i in rng.permutation(len(named or view.seen))[: rng.integers(1, most + 1)])
+    called, marks = (refer.phrases(chosen), ()) if named else refer.marked(view, chosen, rng)
+    nearest, tallest = min(chosen, key=lambda seen: seen.depth), max(chosen, key=lambda seen: seen.height)
+    text = (
+        f"{refer.clauses(view, chosen)}. "
+        f"Nearest: {nearest.phrase}, {units.with_unit(nearest.depth, units.DISTANCE[view.scene.scale])}. "
+        f"Tallest: {tallest.phrase}, {units.with_unit(tallest.height, units.HEIGHT[view.scene.scale])}."
+    )
+    return _target(view, "regions", f"Describe {' and '.join(called)}.", text, marks=marks)
 
 
-def listing(view: View, task: str) -> QA | None:
-    """Two lettered objects in an order asked for: "white box (B): left, 84 cm away, 11 cm tall; purple bowl (A): right, …."
+def pair(view: View) -> QA | None:
+    """Two objects and how they stand to each other: "purple bowl (A): x 61, …; white box (B): …; left: B, right: A; near: …; short: …."
 
-    None where no two objects of the scene differ by `MARGIN` in what orders them.
+    None where no two objects of the scene have different phrases.
     """
-    question, key = ORDERS[task]
-    pairs = [pair for pair in combinations(view.seen, 2) if _apart(*(key(seen) for seen in pair)) and pair[0].phrase != pair[1].phrase]
+    pairs = [two for two in combinations(view.seen, 2) if two[0].phrase != two[1].phrase]
     if not pairs:
         return None
     rng = _rng(view)
     drawn = pairs[rng.integers(len(pairs))]
-    pair = tuple(drawn[i] for i in rng.permutation(2))
-    called, marks = refer.names(view, pair, rng)
-    letters = {seen.index: letter for seen, letter in zip(pair, LETTERS, strict=False)}
-    clauses = [refer.clause(view, seen, letters[seen.index]) for seen in sorted(pair, key=key)]
-    return _target(view, task, question, f"{'; '.join(clauses)}.", options=called, marks=marks)
-
-
-def _apart(a: float, b: float) -> bool:
-    return abs(a - b) >= MARGIN * max(abs(a), abs(b))
+    options = tuple(drawn[i] for i in rng.permutation(2))
+    called, marks = refer.names(view, options, rng)
+    clauses = [refer.clause(view, seen, letter) for seen, letter in zip(options, LETTERS, strict=False)]
+    orders = [stated for ends in refer.ENDS if (stated := refer.order(options, ends))]
+    return _target(view, "pair", "Compare these.", f"{'; '.join(clauses + orders)}.", options=called, marks=marks)
 
 
 def _rng(view: View) -> np.random.Generator:
@@ -119,15 +120,10 @@ def _target(view: View, task: str, question: str, answer: str, **fields) -> QA:
     )  # fmt: skip
 
 
-NAMED = 0.6  # share of `regions` that call objects by their phrases where they can
-MARGIN = 0.1  # relative gap from which two objects have an order
-ORDERS: dict[str, tuple[str, Callable[[Seen], float]]] = {
-    "by_place": ("List these from left to right.", lambda seen: float(seen.box[0] + seen.box[2])),
-    "by_distance": ("List these from near to far.", lambda seen: seen.depth),
-    "by_height": ("List these from tall to short.", lambda seen: -seen.height),
-}
+NAMED = 0.75  # share of `regions` that call objects by their phrases where they can ...
+PHRASES = 3  # ... and the most that they call so
 
 # Targets that are no questions, by name; a dataset takes them as tasks.
 DESCRIPTIONS: dict[str, Callable[[View], QA | None]] = {
-    "description": description, "map": frame_map, "regions": regions, **{task: partial(listing, task=task) for task in ORDERS},
+    "description": description, "map": frame_map, "regions": regions, "pair": pair,
 }  # fmt: skip

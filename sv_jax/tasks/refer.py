@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 
 from sv_jax.tasks import geometry, units
@@ -14,17 +16,33 @@ POINT_INSIDE = 9  # pixels of the object on all sides of a point that marks it: 
 
 
 def clause(view: View, seen: Seen, letter: str | None = None) -> str:
-    """One object as descriptions and reasoning state it: "red mug: left, 42 cm away, 9.5 cm tall"; as an option "red mug (A): …"."""
+    """One object as descriptions and reasoning state it: "red mug: x 31, 42 cm away, 9.5 cm tall"; as an option "red mug (A): …".
+
+    x is in percent of the first frame's width, as in grounding.
+    """
     scale = view.scene.scale
     away = units.with_unit(seen.depth, units.DISTANCE[scale])
     tall = units.with_unit(seen.height, units.HEIGHT[scale])
-    return f"{seen.phrase}{f' ({letter})' if letter else ''}: {seen.place}, {away} away, {tall} tall"
+    return f"{seen.phrase}{f' ({letter})' if letter else ''}: x {seen.x:02d}, {away} away, {tall} tall"
 
 
-def left_to_right(view: View, chosen: tuple[Seen, ...]) -> str:
-    """The clauses of the chosen objects in the order of the first frame."""
-    wanted = {seen.index for seen in chosen}
-    return "; ".join(clause(view, seen) for seen in view.seen if seen.index in wanted)
+ENDS: dict[tuple[str, str], Callable[[Seen], float]] = {  # the two ends between which objects differ, and the number that clauses state
+    ("left", "right"): lambda seen: seen.x,
+    ("near", "far"): lambda seen: float(units.number(seen.depth)),
+    ("short", "tall"): lambda seen: float(units.number(seen.height)),
+}
+
+
+def order(options: tuple[Seen, ...], ends: tuple[str, str]) -> str | None:
+    """Which of two options, A and B, stands at which end: "left: B, right: A". None where their clauses state the same number."""
+    a, b = map(ENDS[ends], options)
+    low, high = ("A", "B") if a < b else ("B", "A")
+    return f"{ends[0]}: {low}, {ends[1]}: {high}" if a != b else None
+
+
+def clauses(view: View, chosen: Iterable[Seen]) -> str:
+    """The clauses of the chosen objects, in their order."""
+    return "; ".join(clause(view, seen) for seen in chosen)
 
 
 def reasoning(view: View, semantic: str, body: str) -> str:
@@ -35,8 +53,13 @@ def reasoning(view: View, semantic: str, body: str) -> str:
 def names(view: View, chosen: tuple[Seen, ...], rng: np.random.Generator) -> tuple[tuple[str, ...], tuple[dict, ...]]:
     """How a question calls the chosen objects ("the red mug", "the object in the red box"), and the marks to draw in the first frame."""
     if all(seen.unique for seen in chosen) and rng.random() >= MARK_SHARE:
-        return tuple(f"the {seen.phrase}" for seen in chosen), ()
+        return phrases(chosen), ()
     return marked(view, chosen, rng)
+
+
+def phrases(chosen: tuple[Seen, ...]) -> tuple[str, ...]:
+    """`names` without marks; it is clear where every phrase is unique."""
+    return tuple(f"the {seen.phrase}" for seen in chosen)
 
 
 def marked(view: View, chosen: tuple[Seen, ...], rng: np.random.Generator) -> tuple[tuple[str, ...], tuple[dict, ...]]:
@@ -63,7 +86,7 @@ def _around(view: View, box: tuple[int, int, int, int]) -> list[int]:
 def about(view: View, chosen: tuple[Seen, ...], task: str, *, body: str = "", **fields) -> QA:
     """A QA on the chosen objects with its anchors and reasoning; `body` is what follows the objects' clauses."""
     semantic = ", ".join(seen.phrase for seen in chosen)
-    facts = "; ".join([left_to_right(view, chosen), *([body] if body else [])])
+    facts = "; ".join([clauses(view, chosen), *([body] if body else [])])
     return record(view, task, semantic, facts, **fields)
 
 

@@ -12,8 +12,6 @@ from sv_jax.tasks import geometry, units
 
 VISIBLE = 0.002  # share of the frame's pixels from which an object counts as visible (25 pixels of 112x112) …
 SIDE = 0.03  # … and share of the frame's side that its box must reach both ways
-PLACES = ("left", "middle", "right")
-MIDDLE = (0.4, 0.6)  # shares of the width between which a place is the middle: objects gather around it
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Seen:
     unique: bool  # no other object of the scene has this phrase
     box: tuple[int, int, int, int]  # x0, y0, x1, y1 of its pixels in the first frame, edges (x1, y1 exclusive)
     depth: float  # metres from the camera plane to its nearest pixel in the first frame
-    place: str  # one of PLACES, from the middle of its box in the first frame
+    x: int  # percent of the width from the left edge of the first frame to the middle of its box
 
     @property
     def phrase(self) -> str:
@@ -61,9 +59,8 @@ class View:
             x0, y0, x1, y1 = box = geometry.box_of(mask)
             if x1 - x0 < SIDE * width or y1 - y0 < SIDE * height:
                 continue
-            place = PLACES[int(np.searchsorted(MIDDLE, (x0 + x1) / 2 / width))]
             depth = float(self.scene.depth[0][mask].min())
-            found.append(Seen(index, thing, phrases.count(thing.phrase) == 1, box, depth, place))
+            found.append(Seen(index, thing, phrases.count(thing.phrase) == 1, box, depth, 50 * (x0 + x1) // width))
         return tuple(sorted(found, key=lambda s: s.box[0] + s.box[2]))
 
     @cached_property

@@ -10,7 +10,7 @@ import pytest
 from sv_jax.errors import UserError
 from sv_jax.rewards import parsing
 from sv_jax.tasks import TASKS, ask, describe
-from sv_jax.tasks.describe import DESCRIPTIONS, ORDERS, regions
+from sv_jax.tasks.describe import pair, regions
 from sv_jax.tasks.numbers import plural
 from sv_jax.tasks.view import View
 
@@ -55,7 +55,7 @@ def test_reasoning_says_what_the_description_says(scenes):
     for k, scene in enumerate(scenes):
         clauses = set(describe(scene).answer.rstrip(".").split(". ", 1)[1].split("; "))
         for qa in ask(scene, np.random.default_rng(k), 6, ["depth", "size_comparison"]):
-            stated = re.sub(r"^from [a-z ]+: |(?<=\w) \([AB]\)(?=:)", "", qa.reasoning.split("</scale> ")[1].rstrip(".")).split("; ")
+            stated = re.sub(r"(?<=\w) \([AB]\)(?=:)", "", qa.reasoning.split("</scale> ")[1].rstrip(".")).split("; ")
             assert set(stated[: len(qa.semantic.split(", "))]) <= clauses
 
 
@@ -91,8 +91,12 @@ def test_description_lists_the_first_frame_from_left_to_right(scenes):
         head, body = qa.answer.split(". ", 1)
         clauses = body.rstrip(".").split("; ")
         assert head == f"{len(clauses)} object{'s' * (len(clauses) > 1)}, {qa.scale_anchor}"
-        places = [re.search(r": (left|middle|right), ", clause)[1] for clause in clauses]
-        assert places == sorted(places)  # alphabetical is left to right
+        stated = {clause.split(":")[0]: int(re.search(r": x (\d\d), ", clause)[1]) for clause in clauses}
+        assert list(stated.values()) == sorted(stated.values())
+        for number, thing in enumerate(scene.objects, 1):
+            columns = np.flatnonzero((scene.ids[0] == number).any(0)) + 0.5
+            if [o.phrase for o in scene.objects].count(thing.phrase) == 1 and thing.phrase in stated:
+                assert abs(stated[thing.phrase] - 100 * (columns.min() + columns.max()) / 2 / scene.ids.shape[2]) <= 1
         assert qa.task == "description" and qa == describe(scene)
 
 
@@ -100,8 +104,12 @@ def test_regions_state_the_clauses_of_the_objects_in_the_order_in_which_they_are
     kinds = set()
     for scene in scenes:
         qa = regions(View(scene))
-        clauses = qa.answer.rstrip(".").split("; ")
+        body, nearest, tallest = re.fullmatch(r"(.*)\. Nearest: (.*)\. Tallest: (.*)\.", qa.answer).groups()
+        clauses = body.split("; ")
         assert set(clauses) <= _clauses(scene)
+        measured = [re.fullmatch(r"(.*): x \d\d, (.*) away, (.*) tall", clause).groups() for clause in clauses]
+        assert nearest == min((f"{m[0]}, {m[1]}" for m in measured), key=_metres)
+        assert tallest == max((f"{m[0]}, {m[2]}" for m in measured), key=_metres)
         called = qa.question.removeprefix("Describe the ").rstrip(".").split(" and the ")
         phrases = [clause.split(":")[0] for clause in clauses]
         if qa.marks:
@@ -109,36 +117,47 @@ def test_regions_state_the_clauses_of_the_objects_in_the_order_in_which_they_are
             called = [_phrase_under(mark, scene) for mark in qa.marks]
         assert called == phrases
         kinds.add((len(phrases), bool(qa.marks)))
-    assert kinds == {(1, False), (1, True), (2, False), (2, True)}
+    assert kinds == {(1, False), (1, True), (2, False), (2, True), (3, False)}
 
 
-@pytest.mark.parametrize("task", ORDERS)
-def test_listings_put_two_lettered_objects_in_the_order_asked_for(scenes, task):
-    letters = set()
+def test_pairs_state_both_and_which_stands_at_which_end(scenes):
+    seen = set()
     for scene in scenes:
-        qa = DESCRIPTIONS[task](View(scene))
+        qa = pair(View(scene))
         if qa is None:
             continue
-        found = re.findall(r"(\w+ [\w ]+) \(([AB])\)(: [^;]+?)(?:; |\.$)", qa.answer)
-        assert len(found) == 2 and {phrase + rest for phrase, _, rest in found} <= _clauses(scene)
-        things = {thing.phrase: (number, thing) for number, thing in enumerate(scene.objects, 1)}
-        values = [_measure(scene, *things[phrase])[task] for phrase, *_ in found]
-        assert values == sorted(values)
+        a, b, *orders = qa.answer.rstrip(".").split("; ")
+        found = [re.fullmatch(r"(\w+ [\w ]+) \(([AB])\)(: .*)", clause).groups() for clause in (a, b)]
+        assert [letter for _, letter, _ in found] == ["A", "B"] and {phrase + rest for phrase, _, rest in found} <= _clauses(scene)
         called = [_phrase_under(m, scene) for m in qa.marks] or [name.removeprefix("the ") for name in qa.options]
-        assert {phrase: "AB"[called.index(phrase)] for phrase, *_ in found} == {phrase: letter for phrase, letter, _ in found}
-        letters.add(found[0][1])
-    assert letters == {"A", "B"}
+        assert called == [phrase for phrase, *_ in found]
+        things = {thing.phrase: (number, thing) for number, thing in enumerate(scene.objects, 1)}
+        measured = [_measure(scene, *things[phrase]) for phrase, *_ in found]
+        for order in orders:
+            low, at_low, high, at_high = re.fullmatch(r"(\w+): ([AB]), (\w+): ([AB])", order).groups()
+            assert measured["AB".index(at_low)][low, high] < measured["AB".index(at_high)][low, high]
+            seen.add((low, at_low))
+    assert seen == {(low, letter) for low in ("left", "near", "short") for letter in "AB"}
+
+
+def _metres(stated: str) -> float:
+    value, unit = stated.split(", ")[1].split()
+    return float(value) * {"mm": 0.001, "cm": 0.01, "m": 1.0}[unit]
 
 
 def _clauses(scene) -> set[str]:
     return set(describe(scene).answer.rstrip(".").split(". ", 1)[1].split("; "))
 
 
-def _measure(scene, number, thing) -> dict[str, float]:
-    """What orders an object, from its pixels in the first frame and its size; rising in each order."""
+def _measure(scene, number, thing) -> dict[tuple[str, str], float]:
+    """What orders an object, from its pixels in the first frame and its size."""
     mask = scene.ids[0] == number
     columns = np.flatnonzero(mask.any(0))
-    return {"by_place": columns.min() + columns.max(), "by_distance": scene.depth[0][mask].min(), "by_height": -thing.size[2]}
+    return {
+        ("left", "right"): columns.min() + columns.max(),
+        ("near", "far"): scene.depth[0][mask].min(),
+        ("short", "tall"): thing.size[2],
+    }
 
 
 def _phrase_under(mark, scene):
