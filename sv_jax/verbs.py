@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sv_jax.errors import UserError
+from sv_jax.errors import UserError, unknown
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig
 
 
@@ -222,6 +222,39 @@ def _inspect_weights(args: argparse.Namespace) -> None:
     raise_faults(found.faults, args.folder)
 
 
+def _bench_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", metavar="NAME", help="race every case of a suite against its torch peer: models")
+    parser.add_argument("--case", metavar="NAME", help="time one of ours alone, as one JSON line: forward_video, vision, dinov3")
+    parser.add_argument("--config", default="small", metavar="SIZE", help="tiny or small (default), of scripts/peers/configs.json")
+    parser.add_argument("--dtype", default="fp32,bf16", metavar="D", help="fp32, bf16 or both with a comma between (a suite's default)")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="timed calls of each side of a race (default: 9)")
+    parser.add_argument("--json", action="store_true", help="a JSON line for each race instead of a table")
+    parser.add_argument("--serve", action="store_true", help="with --case: after warming up, one timed call for each line on stdin")
+
+
+def _bench(args: argparse.Namespace) -> None:
+    import json
+
+    from sv_jax.bench.cases import CASES, DTYPES, SUITES, run_case, sizes
+    from sv_jax.bench.race import HEAD, race_suite
+
+    dtypes = args.dtype.split(",")
+    sizes(args.config)
+    for option, given, known in (("--suite", [args.suite], SUITES), ("--case", [args.case], CASES), ("--dtype", dtypes, DTYPES)):
+        for name in given:
+            if name is not None and name not in known:
+                raise unknown(option, name, known)
+    if (args.suite is None) == (args.case is None):
+        raise UserError("bench: give either --suite or --case")
+    if args.case:
+        run_case(args.case, args.config, dtypes[0], args.serve)
+        return
+    for n, race in enumerate(race_suite(args.suite, args.config, dtypes, args.rounds)):
+        if not n and not args.json:
+            print(HEAD)
+        print(json.dumps(race.as_json()) if args.json else race.as_row(), flush=True)
+
+
 VERBS = {
     "demo": Verb(
         "the whole system, small: scenes, SFT in three stages, GRPO, evaluation, export checked in transformers",
@@ -284,6 +317,15 @@ VERBS = {
         "  sv-jax inspect weights runs/demo/export --json      exit code 2 when something is wrong",
         _inspect_weights,
         _inspect_weights_arguments,
+    ),
+    "bench": Verb(
+        "speed, as ratios against torch peers timed in turn with ours",
+        "  sv-jax bench --suite models        text and video, vision tower, DINOv3, against transformers tuned for this kind of machine\n"
+        "  sv-jax bench --case vision --config small --dtype bf16        ours alone\n"
+        "A ratio is the peer's time over ours, of the medians of calls made in turn: above 1 we are faster. The peers stand in\n"
+        "scripts/peers of the repository and need torch.",
+        _bench,
+        _bench_arguments,
     ),
     "export": Verb(
         "weights back to Hugging Face",

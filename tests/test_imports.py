@@ -20,7 +20,7 @@ LEVELS = [
     ("weights", "inputs", "tasks"),
     ("sampling", "rewards", "data"),
     ("train",),
-    ("evals",),
+    ("evals", "bench"),
     ("api",),
     ("demo",),
     ("verbs",),

@@ -14,7 +14,7 @@ from scripts.vectors.common import Cases, difference, group, leaves_of
 from sv_jax.inputs.layout import vision_layout
 from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.dinov3.modeling import patch_angles
-from sv_jax.models.layers import rotate
+from sv_jax.models.layers import rotate, rotation
 from sv_jax.models.qwen2_5_vl.config import TextConfig, VisionConfig
 from sv_jax.models.qwen2_5_vl.text import mrope_angles
 from sv_jax.models.spacevista.config import FusionConfig, SpaceVistaConfig
@@ -45,7 +45,7 @@ def mrope_case(case: dict) -> float:
     angles = mrope_angles(jnp.asarray(case["position_ids"]), cfg)
     pairs = [(np.tile(f(angles), 2), case[name]) for f, name in ((jnp.cos, "cos"), (jnp.sin, "sin"))]
     for name in "qk":  # theirs are [B, heads, T, H]
-        pairs.append((rotate(jnp.asarray(case[name]).swapaxes(1, 2), angles).swapaxes(1, 2), case[f"{name}_out"]))
+        pairs.append((rotate(jnp.asarray(case[name]).swapaxes(1, 2), rotation(angles)).swapaxes(1, 2), case[f"{name}_out"]))
     return max(difference(*pair) for pair in pairs)
 
 

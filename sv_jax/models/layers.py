@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,16 @@ class Linear(nnx.Module):
         if self.bias is not None:
             y = y + self.bias[...].astype(jnp.float32)
         return y.astype(x.dtype)
+
+
+def silu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """In f32, whatever the dtype of `x`: a product with it is rounded once."""
+    return jax.nn.silu(x.astype(jnp.float32))
+
+
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The exact one, in f32, whatever the dtype of `x`."""
+    return jax.nn.gelu(x.astype(jnp.float32), approximate=False)
 
 
 class RMSNorm(nnx.Module):
@@ -68,6 +79,46 @@ def stack(n: int, make: Callable[[nnx.Rngs], nnx.Module], rngs: nnx.Rngs) -> nnx
     return make_all(rngs)
 
 
+def one_by_one(model: nnx.Module) -> nnx.Module:
+    """The model for inference on a CPU, where layers of their own are faster unrolled than a stack is scanned. Its arrays are views of the
+    stacks', not a second copy. A model that lies on anything but one CPU device stays as it is."""
+    devices = set().union(*(x.sharding.device_set for x in jax.tree.leaves(model)))
+    if [device.platform for device in devices] != ["cpu"]:
+        return model
+    model = nnx.merge(*nnx.split(model))
+    for part in (model, *(part for part in vars(model).values() if isinstance(part, nnx.Module))):
+        for name in STACKS:
+            layers = getattr(part, name, None)
+            if layers is not None and not isinstance(layers, nnx.List):
+                setattr(part, name, _layers(layers))
+    return model
+
+
+STACKS = ("layers", "blocks")  # the attributes that hold a `stack`
+
+
+def _layers(stacked: nnx.Module) -> nnx.Module:
+    leaves, treedef = jax.tree.flatten(stacked)
+    cut = [[jax.device_put(layer, x.sharding) for layer in np.asarray(x)] for x in leaves]
+    return nnx.List([jax.tree.unflatten(treedef, layer) for layer in zip(*cut, strict=True)])
+
+
+def run_stack(layers: nnx.Module, body: Callable, x: Any, inputs: Any = None, remat: bool = False) -> tuple[Any, Any]:
+    """`x, out = body(x, layer, input)` for each layer in turn -> (x, outs).
+
+    The module of a `stack` is scanned: one body to compile, whatever the depth; `inputs` and `outs` are pytrees with a leading L. Those of
+    `one_by_one` are unrolled; `inputs` and `outs` have one entry a layer.
+    """
+    if not isinstance(layers, nnx.List):
+        step = lambda x, scanned: body(x, *scanned)  # noqa: E731
+        return jax.lax.scan(jax.checkpoint(step, prevent_cse=False) if remat else step, x, (layers, inputs))
+    outs = []
+    for layer, one in zip(layers, [None] * len(layers) if inputs is None else inputs, strict=True):
+        x, out = body(x, layer, one)
+        outs.append(out)
+    return x, tuple(outs)
+
+
 def attention(
     q: Float[Array, "*lead Tq N H"], k: Float[Array, "*lead Tk K H"], v: Float[Array, "*lead Tk K H"], mask: Bool[Array, "*lead Tq Tk"]
 ) -> Float[Array, "*lead Tq N H"]:
@@ -78,9 +129,10 @@ def attention(
     q = jnp.moveaxis(q.reshape(*lead, tq, kv, n // kv, h), -4, -2).reshape(*lead, kv, n // kv * tq, h)
     scores = jnp.einsum("...qh,...kh->...qk", q, jnp.swapaxes(k, -3, -2), preferred_element_type=jnp.float32)
     scores = scores.reshape(*lead, kv, n // kv, tq, tk) * h**-0.5
-    scores = jnp.where(mask[..., None, None, :, :], scores, -1e30)
-    p = jax.nn.softmax(scores, axis=-1).astype(v.dtype).reshape(*lead, kv, n // kv * tq, tk)
-    out = jnp.einsum("...qk,...kh->...qh", p, jnp.swapaxes(v, -3, -2), preferred_element_type=jnp.float32).astype(v.dtype)
+    scores = jnp.where(mask[..., None, None, :, :], scores, -1e30).reshape(*lead, kv, n // kv * tq, tk)
+    e = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+    out = jnp.einsum("...qk,...kh->...qh", e.astype(v.dtype), jnp.swapaxes(v, -3, -2), preferred_element_type=jnp.float32)
+    out = (out / e.sum(-1, keepdims=True)).astype(v.dtype)  # H numbers a query to divide, not Tk
     out = jnp.moveaxis(out.reshape(*lead, kv, n // kv, tq, h), -2, -4)
     return out.reshape(*lead, tq, n, h)
 
@@ -92,9 +144,21 @@ def rope_frequencies(dim: int, theta: float) -> Float[np.ndarray, " half"]:
     return np.float32(1) / np.power(np.float64(theta), exponent).astype(np.float32)
 
 
-def rotate(x: Float[Array, "*lead N H"], angles: Float[Array, "*lead half"]) -> Float[Array, "*lead N H"]:
+class Rotation(NamedTuple):
+    """A rotary embedding, made once for all layers: f32 cosine and sine [*lead, H/2] of the angles."""
+
+    cos: Array
+    sin: Array
+
+
+def rotation(angles: Float[Array, "*lead half"]) -> Rotation:
+    """In a loop, because what a loop makes is made once: XLA on a CPU would fuse the cosines into every layer, for every head anew."""
+    return Rotation(*jax.lax.map(lambda sin: jnp.where(sin, jnp.sin(angles), jnp.cos(angles)), jnp.array([False, True])))
+
+
+def rotate(x: Float[Array, "*lead N H"], by: Rotation) -> Float[Array, "*lead N H"]:
     """Rotary embedding in the rotate-half layout, computed in f32: pair i is (x_i, x_{i+H/2})."""
-    cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
+    cos, sin = by.cos[..., None, :], by.sin[..., None, :]
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 

@@ -17,11 +17,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float
 
 from sv_jax.errors import UserError
 from sv_jax.models.batch import Batch
-from sv_jax.models.layers import attention
+from sv_jax.models.layers import attention, one_by_one
 from sv_jax.models.qwen2_5_vl.text import mrope_angles, packed_mask, run_layers
 from sv_jax.models.spacevista import model as spacevista
 from sv_jax.models.spacevista.model import SpaceVista
@@ -32,12 +33,10 @@ from sv_jax.sampling.choose import Sampling, choose
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """What shapes the compiled program. `unroll` gives decoding one array per layer, at the price of a second copy of the layers' weights
-    and the prompts' cache while it runs: 1.5 times faster on a CPU, and by default done there only."""
+    """What shapes the compiled program."""
 
     max_new_tokens: int = 256
     dtype: str = "float32"
-    unroll: bool | None = None
 
     def __post_init__(self):
         if self.max_new_tokens < 1:
@@ -48,8 +47,8 @@ class Prompt(NamedTuple):
     """What prefill leaves of a batch of prompts."""
 
     logits: Array  # f32 [B, V] after the last prompt token
-    kv: KV | None  # [L, B, K, T, H], stored once for all samples of a prompt
-    first_kv: KV | None  # the same of the first pass, where the router has one
+    kv: KV | tuple[KV, ...] | None  # [L, B, K, T, H], or one [B, K, T, H] per layer; stored once for all samples of a prompt
+    first_kv: KV | tuple[KV, ...] | None  # the same of the first pass, where the router has one
     mask: Array  # bool [B, T] true on prompt tokens
     length: Array  # i32 [B] prompt tokens; a row of 0 is padding and is never sampled
     position: Array  # i32 [B] M-RoPE position of the last prompt token; completions continue from it on all three axes
@@ -115,6 +114,7 @@ def sample(model: SpaceVista, batch: Batch, group: int, params: Sampling, cfg: S
 
     Two compiled programs for each shape of `batch`, `group` and `cfg`; other weights and `params` use the same ones.
     """
+    model = one_by_one(model)
     return _loop(model, prefill(model, batch, cfg.dtype), params, group, cfg)
 
 
@@ -123,9 +123,9 @@ def stream(
 ) -> Generator[tuple[np.ndarray, np.ndarray], None, Samples]:
     """As `sample`, token by token: yields (tokens i32 [B, G], live bool [B, G]), live where the token belongs to a completion.
     The generator's return value is the Samples."""
+    model = one_by_one(model)
     prompt = prefill(model, batch, cfg.dtype)
-    layers, prompt_kv, state = _start(model, prompt, params, group, cfg)
-    prompt = prompt._replace(kv=None, first_kv=None)  # decoding reads `prompt_kv`
+    state = _start(model, prompt, params, group, cfg)
     emitted = np.zeros(state.lengths.shape, np.int32)
     while True:
         token, lengths, done = (np.array(x) for x in (state.token, state.lengths, state.done))  # copies: the step takes the state's memory
@@ -133,34 +133,25 @@ def stream(
         emitted = lengths
         if done.all() or int(state.step) >= cfg.max_new_tokens:
             return _end(prompt, state)
-        state = _step(model, layers, prompt_kv, prompt, params, state)
+        state = _step(model, prompt, params, state)
 
 
-def _begin(model, prompt: Prompt, params: Sampling, group: int, cfg: SamplerConfig):
-    """The layers and the prompt cache in the form that decoding reads, and the state after the first token, which prefill's logits give."""
-    unroll = jax.default_backend() == "cpu" if cfg.unroll is None else cfg.unroll
-    split = _split if unroll else lambda x: x
-    layers, prompt_kv = split(model.text.layers), (split(prompt.kv), prompt.first_kv and split(prompt.first_kv))
-    kv = jax.tree.map(lambda one: cache.empty(one, group, cfg.max_new_tokens), prompt_kv, is_leaf=_is_kv)
+def _begin(model, prompt: Prompt, params: Sampling, group: int, cfg: SamplerConfig) -> State:
+    """The state after the first token, which prefill's logits give."""
+    kv = jax.tree.map(lambda one: cache.empty(one, group, cfg.max_new_tokens), (prompt.kv, prompt.first_kv), is_leaf=_is_kv)
     b, r = prompt.length.shape[0], cfg.max_new_tokens
     ints = lambda *shape: jnp.zeros(shape, jnp.int32)  # noqa: E731
     gates = None if prompt.gates is None else jnp.zeros((*prompt.gates.shape[:2], group, prompt.gates.shape[2]))
     done = jnp.broadcast_to(prompt.length[:, None] == 0, (b, group))
     state = State(ints(), ints(b, group), ints(b, group, r), jnp.zeros((b, group, r)), ints(b, group), done, *kv, gates)
-    logits = jnp.broadcast_to(prompt.logits[:, None], (b, group, prompt.logits.shape[1]))
-    return layers, prompt_kv, _emit(model, params, state, logits)
+    return _emit(model, params, state, jnp.broadcast_to(prompt.logits[:, None], (b, group, prompt.logits.shape[1])))
 
 
 def _is_kv(x) -> bool:
     return isinstance(x, KV)
 
 
-def _split(stacked) -> tuple:
-    n = jax.tree.leaves(stacked)[0].shape[0]
-    return tuple(jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(n))
-
-
-def _advance(model, layers, prompt_kv, prompt: Prompt, params: Sampling, state: State) -> State:
+def _advance(model, prompt: Prompt, params: Sampling, state: State) -> State:
     """The one step, shared by the compiled loop and by `stream`: read the last token, emit the next."""
     positions = jnp.broadcast_to((prompt.position + state.step)[None, :, None], (3, *state.token.shape))
     angles = mrope_angles(positions, model.cfg.qwen.text)
@@ -170,15 +161,14 @@ def _advance(model, layers, prompt_kv, prompt: Prompt, params: Sampling, state: 
         new = KV(*(jnp.swapaxes(x, 1, 2)[:, :, :, None] for x in (k, v)))
         return cache.attend(q, new, *kv, prompt.mask, filled), new
 
-    (prompt_kv, first_prompt_kv), first_new = prompt_kv, None
-    x = model.text.embed(state.token).astype(jax.tree.leaves(prompt_kv)[0].dtype)
-    signal = prompt.signal
+    x = model.text.embed(state.token).astype(jax.tree.leaves(prompt.kv)[0].dtype)
+    signal, first_new = prompt.signal, None
     if spacevista.has_first_pass(model):
-        first, first_new, _ = _run(layers, x, angles, attend, spacevista.no_route, first_prompt_kv, state.first_kv)
+        first, first_new, _ = _run(model, x, angles, attend, spacevista.no_route, prompt.first_kv, state.first_kv)
         signal = model.text.router(model.text.norm(first))
     elif signal is not None:
         signal = jnp.broadcast_to(signal[:, None], (*state.token.shape, *signal.shape[1:]))
-    x, new, gates = _run(layers, x, angles, attend, spacevista.route(model, signal), prompt_kv, state.kv)
+    x, new, gates = _run(model, x, angles, attend, spacevista.route(model, signal), prompt.kv, state.kv)
     if gates is not None:
         gates = state.gates + jnp.where(state.done[..., None], 0.0, gates)
     write = lambda old, one: cache.write(old, one, filled)  # noqa: E731
@@ -187,16 +177,10 @@ def _advance(model, layers, prompt_kv, prompt: Prompt, params: Sampling, state: 
     return _emit(model, params, state, spacevista.logits(model, model.text.norm(x)))
 
 
-def _run(layers, x: Float[Array, "B G D"], angles, attend, route, prompt_kv, kv):
-    """The layer stack, scanned or unrolled -> (x, new keys and values in the form of `kv`, gates [L, B, G, E] or None)."""
-    if not isinstance(layers, tuple):
-        return run_layers(layers, x, angles, attend, route, (prompt_kv, kv))
-    kept, gates = [], []
-    for layer, *cached in zip(layers, prompt_kv, kv, strict=True):
-        x, new, gate = layer(x, angles, lambda q, k, v, cached=cached: attend(q, k, v, cached), route)
-        kept.append(new)
-        gates.append(gate)
-    return x, tuple(kept), None if gates[0] is None else jnp.stack(gates)
+def _run(model, x: Float[Array, "B G D"], angles, attend, route, prompt_kv, kv):
+    """The layers, each with its part of the two caches -> (x, new keys and values in the form of `kv`, gates [L, B, G, E] or None)."""
+    caches = tuple(zip(prompt_kv, kv, strict=True)) if isinstance(model.text.layers, nnx.List) else (prompt_kv, kv)
+    return run_layers(model.text.layers, x, angles, attend, route, caches)
 
 
 def _emit(model, params: Sampling, state: State, logits: Float[Array, "B G V"]) -> State:
@@ -215,9 +199,9 @@ def _emit(model, params: Sampling, state: State, logits: Float[Array, "B G V"]) 
 
 @functools.partial(jax.jit, static_argnames=("group", "cfg"))
 def _loop(model, prompt: Prompt, params: Sampling, group: int, cfg: SamplerConfig) -> Samples:
-    layers, prompt_kv, state = _begin(model, prompt, params, group, cfg)
+    state = _begin(model, prompt, params, group, cfg)
     more = lambda s: (s.step < cfg.max_new_tokens) & ~s.done.all()  # noqa: E731
-    state = jax.lax.while_loop(more, lambda s: _advance(model, layers, prompt_kv, prompt, params, s), state)
+    state = jax.lax.while_loop(more, lambda s: _advance(model, prompt, params, s), state)
     return _finish(prompt, state)
 
 

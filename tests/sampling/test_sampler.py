@@ -128,12 +128,18 @@ def generate(theirs, p: Sample, max_new_tokens):
     return out[0, len(p.tokens) :].tolist()
 
 
+def scan_layers(monkeypatch):
+    """Sample as everywhere but on a CPU."""
+    monkeypatch.setattr(sampler, "one_by_one", lambda model: model)
+
+
 @pytest.mark.parametrize("prompts", [TEXT, MIXED], ids=["text", "pictures"])
-@pytest.mark.parametrize("unroll", [True, False])
-def test_greedy_equals_transformers_generate(oracle, prompts, unroll):
+@pytest.mark.parametrize("scanned", [False, True])
+def test_greedy_equals_transformers_generate(oracle, prompts, scanned, monkeypatch):
     theirs, ours = oracle
-    cfg = SamplerConfig(max_new_tokens=24, unroll=unroll)
-    out = sample(ours, batch_of(prompts), 1, sampling(4, stop=STOPS, temperature=0.0), cfg)
+    if scanned:
+        scan_layers(monkeypatch)
+    out = sample(ours, batch_of(prompts), 1, sampling(4, stop=STOPS, temperature=0.0), SamplerConfig(max_new_tokens=24))
     ended, said = set(), set()
     for i, p in enumerate(prompts):
         expected = generate(theirs, p, 24)
@@ -175,11 +181,13 @@ ROUTED = {
 }
 
 
-@pytest.mark.parametrize("router, unroll", [("layer", True), ("prompt", True), ("xlora", False), ("xlora model-wise", True)])
-def test_logps_and_router_equal_a_teacher_forced_pass(router, unroll):
+@pytest.mark.parametrize("router, scanned", [("layer", False), ("prompt", False), ("xlora", True), ("xlora model-wise", False)])
+def test_logps_and_router_equal_a_teacher_forced_pass(router, scanned, monkeypatch):
+    if scanned:
+        scan_layers(monkeypatch)
     model = random_model(dataclasses.replace(TINY, experts=ROUTED[router]))
     several = MIXED if router == "layer" else TEXT
-    args = model, batch_of(several), G, sampling(4, stop=[STOP], temperature=0.7), dataclasses.replace(CFG, unroll=unroll)
+    args = model, batch_of(several), G, sampling(4, stop=[STOP], temperature=0.7), CFG
     out = drain(stream(*args)) if router == "xlora model-wise" else sample(*args)
     tokens, lengths = np.asarray(out.tokens).reshape(-1, 8), np.asarray(out.lengths).ravel()
     prompts = [p for p in several for _ in range(G)]
@@ -199,16 +207,17 @@ def drain(steps):
             return end.value
 
 
-def test_scan_and_unrolled_and_stream_agree(model):
+def test_scan_and_unrolled_and_stream_agree(model, monkeypatch):
     batch, params = batch_of(MIXED), sampling(4, stop=[STOP], temperature=1.0, top_p=0.9)
     a = sample(model, batch, G, params, CFG)
-    b = sample(model, batch, G, params, dataclasses.replace(CFG, unroll=False))
     steps, generator = [], stream(model, batch, G, params, CFG)
     try:
         while True:
             steps.append(next(generator))
     except StopIteration as end:
         c = end.value
+    scan_layers(monkeypatch)
+    b = sample(model, batch, G, params, CFG)
     for other in (b, c):
         np.testing.assert_array_equal(a.tokens, other.tokens)
         np.testing.assert_array_equal(a.lengths, other.lengths)

@@ -8,8 +8,6 @@ Oracle: huggingface/transformers:src/transformers/models/dinov3_vit/modeling_din
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -17,9 +15,23 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from sv_jax.models.dinov3.config import DINOv3Config
-from sv_jax.models.layers import LayerNorm, Linear, attention, from_blocks, rope_frequencies, rotate, stack, to_blocks
+from sv_jax.models.layers import (
+    LayerNorm,
+    Linear,
+    Rotation,
+    attention,
+    from_blocks,
+    gelu,
+    rope_frequencies,
+    rotate,
+    rotation,
+    run_stack,
+    silu,
+    stack,
+    to_blocks,
+)
 
-ACTIVATIONS = {"gelu": functools.partial(jax.nn.gelu, approximate=False), "silu": jax.nn.silu}
+ACTIVATIONS = {"gelu": gelu, "silu": silu}
 LAYER_SCALE = 1e-5  # at init, as in DINOv3's training
 TOKEN_STD = 0.02  # of the CLS and register tokens at init
 
@@ -33,11 +45,9 @@ class DINOv3Attention(nnx.Module):
         self.v = Linear(c, c, bias=cfg.value_bias, rngs=rngs)
         self.o = Linear(c, c, bias=cfg.proj_bias, rngs=rngs)
 
-    def __call__(
-        self, x: Float[Array, "frames X C"], angles: Float[Array, "frames X half"], mask: Bool[Array, "frames X X"]
-    ) -> Float[Array, "frames X C"]:
+    def __call__(self, x: Float[Array, "frames X C"], by: Rotation, mask: Bool[Array, "frames X X"]) -> Float[Array, "frames X C"]:
         q, k, v = (proj(x).reshape(*x.shape[:-1], self.num_heads, -1) for proj in (self.q, self.k, self.v))
-        return self.o(attention(rotate(q, angles), rotate(k, angles), v, mask).reshape(x.shape))
+        return self.o(attention(rotate(q, by), rotate(k, by), v, mask).reshape(x.shape))
 
 
 class DINOv3MLP(nnx.Module):
@@ -52,7 +62,8 @@ class DINOv3MLP(nnx.Module):
 
     def __call__(self, x: Float[Array, "*lead C"]) -> Float[Array, "*lead C"]:
         act = ACTIVATIONS[self.activation]
-        return self.down(act(self.up(x)) if self.gate is None else act(self.gate(x)) * self.up(x))
+        y = act(self.up(x)) if self.gate is None else act(self.gate(x)) * self.up(x)
+        return self.down(y.astype(x.dtype))
 
 
 class DINOv3Layer(nnx.Module):
@@ -65,10 +76,8 @@ class DINOv3Layer(nnx.Module):
         self.mlp = DINOv3MLP(cfg, rngs)
         self.ls2 = nnx.Param(jnp.full(c, LAYER_SCALE))
 
-    def __call__(
-        self, x: Float[Array, "frames X C"], angles: Float[Array, "frames X half"], mask: Bool[Array, "frames X X"]
-    ) -> Float[Array, "frames X C"]:
-        x = x + self.ls1[...].astype(x.dtype) * self.attn(self.norm1(x), angles, mask)
+    def __call__(self, x: Float[Array, "frames X C"], by: Rotation, mask: Bool[Array, "frames X X"]) -> Float[Array, "frames X C"]:
+        x = x + self.ls1[...].astype(x.dtype) * self.attn(self.norm1(x), by, mask)
         return x + self.ls2[...].astype(x.dtype) * self.mlp(self.norm2(x))
 
 
@@ -101,9 +110,10 @@ class DINOv3(nnx.Module):
         prefix = x.shape[1] - slices.shape[1]
         angles = to_blocks(patch_angles(hw, grid, self.cfg.head_dim, self.cfg.rope_theta), slices, slice_slot)
         angles = jnp.tile(jnp.pad(angles, ((0, 0), (prefix, 0), (0, 0))), (2, 1, 1))  # CLS and registers are not rotated: angle 0
+        by = rotation(angles)
         seen = jnp.tile(jnp.pad(slices < hw.shape[0], ((0, 0), (prefix, 0)), constant_values=True), (2, 1))
         mask = jnp.broadcast_to(seen[:, None, :], (*seen.shape, seen.shape[1]))
-        x, _ = jax.lax.scan(lambda x, layer: (layer(x, angles, mask), None), x, self.layers)
+        x, _ = run_stack(self.layers, lambda x, layer, _: (layer(x, by, mask), None), x)
         x = self.norm(x[:, prefix:]).reshape(blocks.shape)
         return jax.vmap(from_blocks, (0, None, None))(x, slices, slice_slot)
 

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from sv_jax.models.layers import Linear, RMSNorm, rope_frequencies, rotate, stack
+from sv_jax.models.layers import Linear, RMSNorm, Rotation, rope_frequencies, rotate, rotation, run_stack, silu, stack
 from sv_jax.models.qwen2_5_vl.config import TextConfig
 from sv_jax.models.spacevista.config import ExpertsConfig
 from sv_jax.models.spacevista.experts import Projection
@@ -30,10 +30,10 @@ class SelfAttention(nnx.Module):
         self.v = Projection("v", d, k * h, bias=True, experts=experts, rngs=rngs)
         self.o = Projection("o", n * h, d, bias=False, experts=experts, rngs=rngs)
 
-    def __call__(self, x, gate, angles, attend):
+    def __call__(self, x, gate, by: Rotation, attend):
         heads = lambda y: y.reshape(*x.shape[:-1], -1, self.head_dim)  # noqa: E731
         q, k, v = heads(self.q(x, gate)), heads(self.k(x, gate)), heads(self.v(x, gate))
-        out, extra = attend(rotate(q, angles), rotate(k, angles), v)
+        out, extra = attend(rotate(q, by), rotate(k, by), v)
         return self.o(out.reshape(*x.shape[:-1], -1), gate), extra
 
 
@@ -45,7 +45,7 @@ class MLP(nnx.Module):
         self.down = Projection("down", f, d, bias=False, experts=experts, rngs=rngs)
 
     def __call__(self, x, gate):
-        return self.down(jax.nn.silu(self.gate(x, gate)) * self.up(x, gate), gate)
+        return self.down((silu(self.gate(x, gate)) * self.up(x, gate)).astype(x.dtype), gate)
 
 
 class DecoderLayer(nnx.Module):
@@ -56,11 +56,11 @@ class DecoderLayer(nnx.Module):
         self.mlp = MLP(cfg, experts, rngs)
         self.router = layer_router(cfg.hidden_size, experts, rngs)
 
-    def __call__(self, x, angles, attend, route):
+    def __call__(self, x, by: Rotation, attend, route):
         """-> (x, what `attend` kept, gate [B, T, E] or None, the mean of the projections' where each has its own)."""
         y = self.input_norm(x)
         gate = route(self, y)
-        out, extra = self.attn(y, gate, angles, attend)
+        out, extra = self.attn(y, gate, by, attend)
         x = x + out
         x = x + self.mlp(self.post_norm(x), gate)
         return x, extra, gate if gate is None or gate.ndim == x.ndim else gate.mean(-2)
@@ -111,7 +111,7 @@ def packed_mask(segments: Int[Array, "B T"], branches: Int[Array, "B T"]) -> Boo
 
 
 def run_layers(
-    layers: DecoderLayer,
+    layers: nnx.Module,
     x: Float[Array, "B T D"],
     angles: Float[Array, "B T half"],
     attend: Callable,
@@ -119,16 +119,20 @@ def run_layers(
     cache=None,
     remat=False,
 ):
-    """Scan the stacked layers -> (x [B, T, D], what `attend` kept [L, …], gates [L, B, T, E] or None).
+    """Run the layers, stacked or one by one -> (x [B, T, D], what `attend` kept, gates [L, B, T, E] or None).
 
     `attend(q [B,T,N,H], k [B,T,K,H], v, cache_of_layer) -> (out [B,T,N,H], keep)` is all that differs between training (keep None),
-    prefill (keep k and v) and decoding (read and update the cache). `cache` is a pytree with a leading L, or None.
+    prefill (keep k and v) and decoding (read and update the cache). `cache`, and what was kept, is a pytree with a leading L, or an entry
+    for each of layers that come one by one; None for no cache.
     """
+    by = rotation(angles)
 
-    def body(x, inputs):
-        layer, cached = inputs
-        x, keep, gate = layer(x, angles, lambda q, k, v: attend(q, k, v, cached), route)
+    def body(x, layer, cached):
+        x, keep, gate = layer(x, by, lambda q, k, v: attend(q, k, v, cached), route)
         return x, (keep, gate)
 
-    x, (kept, gates) = jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if remat else body, x, (layers, cache))
-    return x, kept, gates
+    x, kept = run_stack(layers, body, x, cache, remat)
+    if isinstance(layers, nnx.List):
+        keeps, gates = zip(*kept, strict=True)
+        return x, keeps, None if gates[0] is None else jnp.stack(gates)
+    return x, *kept

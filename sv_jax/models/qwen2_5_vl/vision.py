@@ -10,11 +10,26 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from sv_jax.models.batch import Vision
-from sv_jax.models.layers import Linear, RMSNorm, attention, from_blocks, rope_frequencies, rotate, stack, to_blocks
+from sv_jax.models.layers import (
+    Linear,
+    RMSNorm,
+    Rotation,
+    attention,
+    from_blocks,
+    gelu,
+    rope_frequencies,
+    rotate,
+    rotation,
+    run_stack,
+    silu,
+    stack,
+    to_blocks,
+)
 from sv_jax.models.qwen2_5_vl.config import VisionConfig
 
 EPS = 1e-6  # of every norm in the tower, whatever config.json says
@@ -26,9 +41,9 @@ class VisionAttention(nnx.Module):
         self.qkv = Linear(cfg.hidden_size, 3 * cfg.hidden_size, bias=True, rngs=rngs)
         self.proj = Linear(cfg.hidden_size, cfg.hidden_size, bias=True, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "P d"], angles: Float[Array, "P half"], full: jax.Array, v: Vision) -> Float[Array, "P d"]:
+    def __call__(self, x: Float[Array, "P d"], by: Rotation, full: jax.Array | np.bool_, v: Vision) -> Float[Array, "P d"]:
         q, k, val = jnp.moveaxis(self.qkv(x).reshape(x.shape[0], 3, self.num_heads, -1), 1, 0)
-        q, k = rotate(q, angles), rotate(k, angles)
+        q, k = rotate(q, by), rotate(k, by)
         out = jax.lax.cond(
             full,
             lambda: blocked_attention(q, k, val, v.slices, v.slice_slot),
@@ -44,7 +59,7 @@ class VisionMLP(nnx.Module):
         self.down = Linear(cfg.intermediate_size, cfg.hidden_size, bias=True, rngs=rngs)
 
     def __call__(self, x):
-        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+        return self.down((silu(self.gate(x)) * self.up(x)).astype(x.dtype))
 
 
 class VisionBlock(nnx.Module):
@@ -54,8 +69,8 @@ class VisionBlock(nnx.Module):
         self.norm2 = RMSNorm(cfg.hidden_size, EPS)
         self.mlp = VisionMLP(cfg, rngs)
 
-    def __call__(self, x, angles, full, v):
-        x = x + self.attn(self.norm1(x), angles, full, v)
+    def __call__(self, x, by, full, v):
+        x = x + self.attn(self.norm1(x), by, full, v)
         return x + self.mlp(self.norm2(x))
 
 
@@ -70,7 +85,7 @@ class PatchMerger(nnx.Module):
 
     def __call__(self, x: Float[Array, "P d"]) -> Float[Array, "S D"]:
         x = self.norm(x).reshape(x.shape[0] // self.cells, -1)
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+        return self.fc2(gelu(self.fc1(x)).astype(x.dtype))
 
 
 class VisionTower(nnx.Module):
@@ -82,14 +97,9 @@ class VisionTower(nnx.Module):
 
     def __call__(self, v: Vision, dtype=jnp.float32, remat: bool = False) -> Float[Array, "S D"]:
         x = self.patch_embed(v.patches.astype(dtype))
-        angles = grid_angles(v.hw, self.cfg.head_dim)
-        full = jnp.isin(jnp.arange(self.cfg.depth), jnp.array(self.cfg.fullatt_block_indexes, jnp.int32))
-
-        def body(x, inputs):
-            block, full = inputs
-            return block(x, angles, full, v), None
-
-        x, _ = jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if remat else body, x, (self.blocks, full))
+        by = rotation(grid_angles(v.hw, self.cfg.head_dim))
+        full = np.isin(np.arange(self.cfg.depth), self.cfg.fullatt_block_indexes)
+        x, _ = run_stack(self.blocks, lambda x, block, full: (block(x, by, full, v), None), x, full, remat)
         return self.merger(x)
 
 

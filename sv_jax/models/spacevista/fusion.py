@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from sv_jax.errors import UserError
 from sv_jax.models.batch import Vision
-from sv_jax.models.layers import LayerNorm, Linear, RMSNorm, stack
+from sv_jax.models.layers import LayerNorm, Linear, RMSNorm, gelu, run_stack, stack
 from sv_jax.models.qwen2_5_vl.vision import blocked_attention
 from sv_jax.models.spacevista.config import FusionConfig
 
@@ -39,7 +39,7 @@ class DenseMerger(nnx.Module):
     def __call__(self, x: Float[Array, "P C"]) -> Float[Array, "S D"]:
         s, c = x.shape[0] // CELLS, x.shape[1]
         x = x.reshape(s, CELLS, c).mean(1) if self.norm is None else self.norm(x).reshape(s, CELLS * c)
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+        return self.fc2(gelu(self.fc1(x)).astype(x.dtype))
 
 
 class CrossAttention(nnx.Module):
@@ -80,7 +80,7 @@ class FusionBlock(nnx.Module):
         slot: Int[Array, " S"],
     ) -> Float[Array, "S D"]:
         x = x + self.attn(self.norm_q(x) + position, self.norm_k(g) + position, self.norm_v(g), slices, slot)
-        return x + self.fc2(jax.nn.gelu(self.fc1(self.norm2(x)), approximate=False))
+        return x + self.fc2(gelu(self.fc1(self.norm2(x))).astype(x.dtype))
 
 
 class CrossAttentionFusion(nnx.Module):
@@ -106,7 +106,7 @@ class CrossAttentionFusion(nnx.Module):
 
         `grid` is not read: P counts cells from the frame's corner, so frames of every size share one table of positions."""
         position = cell_positions(hw, x.shape[-1]).astype(x.dtype)
-        x, _ = jax.lax.scan(lambda x, block: (block(x, g, position, slices, slot), None), x, self.blocks)
+        x, _ = run_stack(self.blocks, lambda x, block, _: (block(x, g, position, slices, slot), None), x)
         return x
 
 
