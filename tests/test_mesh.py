@@ -19,7 +19,7 @@ from sv_jax import mesh as m
 from sv_jax.errors import UserError
 from sv_jax.models.batch import Batch, Vision
 from sv_jax.models.dinov3.config import DINOv3Config
-from sv_jax.models.layers import attention
+from sv_jax.models.layers import causal_attention
 from sv_jax.models.qwen2_5_vl.config import QwenConfig, TextConfig
 from sv_jax.models.qwen2_5_vl.text import TextModel, mrope_angles, packed_mask, run_layers
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig, XLoRAConfig
@@ -166,7 +166,7 @@ def train(spec: str | None, steps: int = 3) -> tuple[list[float], TrainState]:
         def loss_fn(params):
             text = nnx.merge(graphdef, params).text
             mask = packed_mask(b.segments, b.branches)
-            attend = lambda q, k, v, _: (attention(q, k, v, mask), None)  # noqa: E731
+            attend = lambda q, k, v, _: (causal_attention(q, k, v, mask), None)  # noqa: E731
             route = lambda layer, x: layer_router(layer, x, None, EXPERTS)  # noqa: E731
             x, _, _ = run_layers(text.layers, text.embed(b.tokens), mrope_angles(b.positions, TEXT), attend, route)
             return sft_loss(text.norm(x), text.head_kernel(), b.targets, b.weights)[0]

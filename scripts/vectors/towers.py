@@ -44,8 +44,8 @@ def mrope_case(case: dict) -> float:
     cfg = TextConfig(hidden_size=head, num_attention_heads=1, num_key_value_heads=1, mrope_section=tuple(case["section"].tolist()))
     angles = mrope_angles(jnp.asarray(case["position_ids"]), cfg)
     pairs = [(np.tile(f(angles), 2), case[name]) for f, name in ((jnp.cos, "cos"), (jnp.sin, "sin"))]
-    for name in "qk":  # theirs are [B, heads, T, H]
-        pairs.append((rotate(jnp.asarray(case[name]).swapaxes(1, 2), rotation(angles)).swapaxes(1, 2), case[f"{name}_out"]))
+    for name in "qk":
+        pairs.append((rotate(jnp.asarray(case[name]), rotation(angles)), case[f"{name}_out"]))
     return max(difference(*pair) for pair in pairs)
 
 

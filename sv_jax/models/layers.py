@@ -119,22 +119,41 @@ def run_stack(layers: nnx.Module, body: Callable, x: Any, inputs: Any = None, re
     return x, tuple(outs)
 
 
+def split_heads(x: Float[Array, "*lead T d"], head_dim: int) -> Float[Array, "*lead N T H"]:
+    """Heads before tokens, which makes every product of attention a plain batched one."""
+    return jnp.swapaxes(x.reshape(*x.shape[:-1], -1, head_dim), -3, -2)
+
+
+def join_heads(x: Float[Array, "*lead N T H"]) -> Float[Array, "*lead T d"]:
+    x = jnp.swapaxes(x, -3, -2)
+    return x.reshape(*x.shape[:-2], -1)
+
+
 def attention(
-    q: Float[Array, "*lead Tq N H"], k: Float[Array, "*lead Tk K H"], v: Float[Array, "*lead Tk K H"], mask: Bool[Array, "*lead Tq Tk"]
-) -> Float[Array, "*lead Tq N H"]:
-    """Softmax attention; each KV head serves N/K query heads. The group is folded into the query rows, which makes every product a
-    plain batched one. A query with nothing to see gets the mean of the values: finite, and read by nobody."""
-    *lead, tq, n, h = q.shape
-    tk, kv = k.shape[-3:-1]
-    q = jnp.moveaxis(q.reshape(*lead, tq, kv, n // kv, h), -4, -2).reshape(*lead, kv, n // kv * tq, h)
-    scores = jnp.einsum("...qh,...kh->...qk", q, jnp.swapaxes(k, -3, -2), preferred_element_type=jnp.float32)
-    scores = scores.reshape(*lead, kv, n // kv, tq, tk) * h**-0.5
-    scores = jnp.where(mask[..., None, None, :, :], scores, -1e30).reshape(*lead, kv, n // kv * tq, tk)
+    q: Float[Array, "*lead N Tq H"], k: Float[Array, "*lead K Tk H"], v: Float[Array, "*lead K Tk H"], mask: Bool[Array, "*lead Tq Tk"]
+) -> Float[Array, "*lead N Tq H"]:
+    """Softmax attention; each KV head serves N/K query heads, which are folded into the query rows. A query with nothing to see gets the
+    mean of the values: finite, and read by nobody."""
+    *lead, n, tq, h = q.shape
+    kv, tk = k.shape[-3:-1]
+    scores = jnp.einsum("...qh,...kh->...qk", q.reshape(*lead, kv, n // kv * tq, h), k, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask[..., None, None, :, :], scores.reshape(*lead, kv, n // kv, tq, tk) * h**-0.5, -1e30)
+    scores = scores.reshape(*lead, kv, n // kv * tq, tk)
     e = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-    out = jnp.einsum("...qk,...kh->...qh", e.astype(v.dtype), jnp.swapaxes(v, -3, -2), preferred_element_type=jnp.float32)
+    out = jnp.einsum("...qk,...kh->...qh", e.astype(v.dtype), v, preferred_element_type=jnp.float32)
     out = (out / e.sum(-1, keepdims=True)).astype(v.dtype)  # H numbers a query to divide, not Tk
-    out = jnp.moveaxis(out.reshape(*lead, kv, n // kv, tq, h), -2, -4)
-    return out.reshape(*lead, tq, n, h)
+    return out.reshape(*lead, n, tq, h)
+
+
+def causal_attention(
+    q: Float[Array, "B N T H"], k: Float[Array, "B K T H"], v: Float[Array, "B K T H"], mask: Bool[Array, "B T T"]
+) -> Float[Array, "B N T H"]:
+    """`attention` under a mask that lets no token see a later one: queries in blocks, each with the keys up to its end, which leaves out
+    nearly half of the products. At most 8 blocks, or the program would grow with the length."""
+    t = q.shape[2]
+    size = max(128, -(-t // 8))
+    parts = [(slice(i, i + size), slice(min(i + size, t))) for i in range(0, t, size)]
+    return jnp.concatenate([attention(q[:, :, i], k[:, :, j], v[:, :, j], mask[:, i, j]) for i, j in parts], axis=2)
 
 
 def rope_frequencies(dim: int, theta: float) -> Float[np.ndarray, " half"]:
@@ -145,20 +164,20 @@ def rope_frequencies(dim: int, theta: float) -> Float[np.ndarray, " half"]:
 
 
 class Rotation(NamedTuple):
-    """A rotary embedding, made once for all layers: f32 cosine and sine [*lead, H/2] of the angles."""
+    """A rotary embedding, made once for all layers: f32 cosine and sine [*lead, T, H/2] of the angles."""
 
     cos: Array
     sin: Array
 
 
-def rotation(angles: Float[Array, "*lead half"]) -> Rotation:
+def rotation(angles: Float[Array, "*lead T half"]) -> Rotation:
     """In a loop, because what a loop makes is made once: XLA on a CPU would fuse the cosines into every layer, for every head anew."""
     return Rotation(*jax.lax.map(lambda sin: jnp.where(sin, jnp.sin(angles), jnp.cos(angles)), jnp.array([False, True])))
 
 
-def rotate(x: Float[Array, "*lead N H"], by: Rotation) -> Float[Array, "*lead N H"]:
+def rotate(x: Float[Array, "*lead N T H"], by: Rotation) -> Float[Array, "*lead N T H"]:
     """Rotary embedding in the rotate-half layout, computed in f32: pair i is (x_i, x_{i+H/2})."""
-    cos, sin = by.cos[..., None, :], by.sin[..., None, :]
+    cos, sin = by.cos[..., None, :, :], by.sin[..., None, :, :]
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 

@@ -32,27 +32,27 @@ def write(cache: KV, new: KV, index: Int[Array, ""]) -> KV:
 
 
 def attend(
-    q: Float[Array, "B G N H"],
+    q: Float[Array, "B N G H"],
     new: KV,
     prompt: KV,
     completion: KV,
     prompt_mask: Bool[Array, "B T"],
     filled: Int[Array, ""],
-) -> Float[Array, "B G N H"]:
+) -> Float[Array, "B N G H"]:
     """One new token of each sample sees its prompt, the first `filled` tokens of its own completion, and itself (`new` [B, K, G, 1, H]).
 
     The parts are attended to apart and merged by log-sum-exp, so the prompt is read once for its G samples and never copied.
     """
-    b, g, n, h = q.shape
+    b, n, g, h = q.shape
     k, t = prompt.keys.shape[1:3]
     r = completion.keys.shape[3]
-    q = jnp.swapaxes(q.reshape(b, g, k, n // k, h), 1, 2)  # [B, K, G, Q, H]
+    q = jnp.swapaxes(q.reshape(b, k, n // k, g, h), 2, 3)  # [B, K, G, Q, H]
     shared = _part(q.reshape(b, k, g * (n // k), h), prompt, prompt_mask[:, None, None, :])
     shared = tuple(x.reshape(b, k, g, n // k, -1) for x in shared)
     own = _part(q, completion, jnp.arange(r) < filled)
     itself = _part(q, new, jnp.ones(1, bool))
     out = _merge(shared, own, itself).astype(q.dtype)
-    return jnp.swapaxes(out, 1, 2).reshape(b, g, n, h)
+    return jnp.swapaxes(out, 2, 3).reshape(b, n, g, h)
 
 
 def _part(q: Float[Array, "*lead Q H"], kv: KV, mask: Array) -> tuple[Array, Array, Array]:

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from sv_jax.errors import UserError
 from sv_jax.models.batch import Batch
-from sv_jax.models.layers import attention, one_by_one
+from sv_jax.models.layers import causal_attention, one_by_one
 from sv_jax.models.qwen2_5_vl.text import mrope_angles, packed_mask, run_layers
 from sv_jax.models.spacevista import model as spacevista
 from sv_jax.models.spacevista.model import SpaceVista
@@ -85,7 +85,7 @@ def prefill(model: SpaceVista, batch: Batch, dtype: str = "float32") -> Prompt:
     features = None if batch.vision is None else spacevista.vision_features(model, batch.vision, dtype)
     mask = packed_mask(batch.segments, batch.branches)
     angles = mrope_angles(batch.positions, model.cfg.qwen.text)
-    attend = lambda q, k, v, _: (attention(q, k, v, mask), KV(jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)))  # noqa: E731
+    attend = lambda q, k, v, _: (causal_attention(q, k, v, mask), KV(k, v))  # noqa: E731
     x, first, first_kv = spacevista.embed(model, batch, features, dtype), None, None
     if spacevista.has_first_pass(model):
         first, first_kv, _ = run_layers(model.text.layers, x, angles, attend, spacevista.no_route)
@@ -158,7 +158,7 @@ def _advance(model, prompt: Prompt, params: Sampling, state: State) -> State:
     filled = state.step - 1
 
     def attend(q, k, v, kv):
-        new = KV(*(jnp.swapaxes(x, 1, 2)[:, :, :, None] for x in (k, v)))
+        new = KV(k[:, :, :, None], v[:, :, :, None])
         return cache.attend(q, new, *kv, prompt.mask, filled), new
 
     x = model.text.embed(state.token).astype(jax.tree.leaves(prompt.kv)[0].dtype)

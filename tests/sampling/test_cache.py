@@ -23,7 +23,8 @@ def joined(q, k, v, prompt_k, prompt_v, own_k, own_v, mask, filled):
     keys = jnp.concatenate([repeat(prompt_k), own_k, k[:, :, None]], 2)
     values = jnp.concatenate([repeat(prompt_v), own_v, v[:, :, None]], 2)
     seen = jnp.concatenate([repeat(mask), jnp.broadcast_to(jnp.arange(R) < filled, (B, G, R)), jnp.ones((B, G, 1), bool)], 2)
-    return attention(q[:, :, None], keys, values, seen[:, :, None])[:, :, 0]
+    heads_first = lambda x: jnp.swapaxes(x, 2, 3)  # noqa: E731
+    return attention(q[:, :, :, None], heads_first(keys), heads_first(values), seen[:, :, None])[:, :, :, 0]
 
 
 @jax.jit
@@ -31,7 +32,7 @@ def in_parts(q, k, v, prompt_k, prompt_v, own_k, own_v, mask, filled):
     heads_first = lambda x: jnp.moveaxis(x, -2, 1)  # noqa: E731
     new = KV(heads_first(k)[..., None, :], heads_first(v)[..., None, :])
     prompt, own = KV(heads_first(prompt_k), heads_first(prompt_v)), KV(heads_first(own_k), heads_first(own_v))
-    return cache.attend(q, new, prompt, own, mask, filled)
+    return jnp.swapaxes(cache.attend(jnp.swapaxes(q, 1, 2), new, prompt, own, mask, filled), 1, 2)
 
 
 @pytest.mark.parametrize("filled", [0, 2, R - 1])

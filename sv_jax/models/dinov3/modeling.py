@@ -22,11 +22,13 @@ from sv_jax.models.layers import (
     attention,
     from_blocks,
     gelu,
+    join_heads,
     rope_frequencies,
     rotate,
     rotation,
     run_stack,
     silu,
+    split_heads,
     stack,
     to_blocks,
 )
@@ -46,8 +48,8 @@ class DINOv3Attention(nnx.Module):
         self.o = Linear(c, c, bias=cfg.proj_bias, rngs=rngs)
 
     def __call__(self, x: Float[Array, "frames X C"], by: Rotation, mask: Bool[Array, "frames X X"]) -> Float[Array, "frames X C"]:
-        q, k, v = (proj(x).reshape(*x.shape[:-1], self.num_heads, -1) for proj in (self.q, self.k, self.v))
-        return self.o(attention(rotate(q, by), rotate(k, by), v, mask).reshape(x.shape))
+        q, k, v = (split_heads(proj(x), x.shape[-1] // self.num_heads) for proj in (self.q, self.k, self.v))
+        return self.o(join_heads(attention(rotate(q, by), rotate(k, by), v, mask)))
 
 
 class DINOv3MLP(nnx.Module):

@@ -14,7 +14,19 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from sv_jax.models.layers import Linear, RMSNorm, Rotation, rope_frequencies, rotate, rotation, run_stack, silu, stack
+from sv_jax.models.layers import (
+    Linear,
+    RMSNorm,
+    Rotation,
+    join_heads,
+    rope_frequencies,
+    rotate,
+    rotation,
+    run_stack,
+    silu,
+    split_heads,
+    stack,
+)
 from sv_jax.models.qwen2_5_vl.config import TextConfig
 from sv_jax.models.spacevista.config import ExpertsConfig
 from sv_jax.models.spacevista.experts import Projection
@@ -31,10 +43,9 @@ class SelfAttention(nnx.Module):
         self.o = Projection("o", n * h, d, bias=False, experts=experts, rngs=rngs)
 
     def __call__(self, x, gate, by: Rotation, attend):
-        heads = lambda y: y.reshape(*x.shape[:-1], -1, self.head_dim)  # noqa: E731
-        q, k, v = heads(self.q(x, gate)), heads(self.k(x, gate)), heads(self.v(x, gate))
+        q, k, v = (split_heads(proj(x, gate), self.head_dim) for proj in (self.q, self.k, self.v))
         out, extra = attend(rotate(q, by), rotate(k, by), v)
-        return self.o(out.reshape(*x.shape[:-1], -1), gate), extra
+        return self.o(join_heads(out), gate), extra
 
 
 class MLP(nnx.Module):
@@ -121,7 +132,7 @@ def run_layers(
 ):
     """Run the layers, stacked or one by one -> (x [B, T, D], what `attend` kept, gates [L, B, T, E] or None).
 
-    `attend(q [B,T,N,H], k [B,T,K,H], v, cache_of_layer) -> (out [B,T,N,H], keep)` is all that differs between training (keep None),
+    `attend(q [B,N,T,H], k [B,K,T,H], v, cache_of_layer) -> (out [B,N,T,H], keep)` is all that differs between training (keep None),
     prefill (keep k and v) and decoding (read and update the cache). `cache`, and what was kept, is a pytree with a leading L, or an entry
     for each of layers that come one by one; None for no cache.
     """

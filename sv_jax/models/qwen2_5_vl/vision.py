@@ -8,6 +8,8 @@ Oracle: huggingface/transformers:src/transformers/models/qwen2_5_vl/modeling_qwe
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,11 +24,13 @@ from sv_jax.models.layers import (
     attention,
     from_blocks,
     gelu,
+    join_heads,
     rope_frequencies,
     rotate,
     rotation,
     run_stack,
     silu,
+    split_heads,
     stack,
     to_blocks,
 )
@@ -35,21 +39,24 @@ from sv_jax.models.qwen2_5_vl.config import VisionConfig
 EPS = 1e-6  # of every norm in the tower, whatever config.json says
 
 
+class Blocks(NamedTuple):
+    """Groups of patches that see each other."""
+
+    members: Int[Array, "W m"]
+    slot: Int[Array, " P"]  # where a patch stands in the flattened members
+    by: Rotation | None  # [W, m, H/2]
+
+
 class VisionAttention(nnx.Module):
     def __init__(self, cfg: VisionConfig, rngs: nnx.Rngs):
         self.num_heads = cfg.num_heads
         self.qkv = Linear(cfg.hidden_size, 3 * cfg.hidden_size, bias=True, rngs=rngs)
         self.proj = Linear(cfg.hidden_size, cfg.hidden_size, bias=True, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "P d"], by: Rotation, full: jax.Array | np.bool_, v: Vision) -> Float[Array, "P d"]:
-        q, k, val = jnp.moveaxis(self.qkv(x).reshape(x.shape[0], 3, self.num_heads, -1), 1, 0)
-        q, k = rotate(q, by), rotate(k, by)
-        out = jax.lax.cond(
-            full,
-            lambda: blocked_attention(q, k, val, v.slices, v.slice_slot),
-            lambda: blocked_attention(q, k, val, v.windows, v.window_slot),
-        )
-        return self.proj(out.reshape(x.shape))
+    def __call__(self, x: Float[Array, "P d"], full: jax.Array | np.bool_, slices: Blocks, windows: Blocks) -> Float[Array, "P d"]:
+        qkv = self.qkv(x)
+        attend = lambda blocks: blocked_attention(qkv, self.num_heads, blocks)  # noqa: E731
+        return self.proj(jax.lax.cond(full, lambda: attend(slices), lambda: attend(windows)))
 
 
 class VisionMLP(nnx.Module):
@@ -69,8 +76,8 @@ class VisionBlock(nnx.Module):
         self.norm2 = RMSNorm(cfg.hidden_size, EPS)
         self.mlp = VisionMLP(cfg, rngs)
 
-    def __call__(self, x, by, full, v):
-        x = x + self.attn(self.norm1(x), by, full, v)
+    def __call__(self, x, full, slices: Blocks, windows: Blocks):
+        x = x + self.attn(self.norm1(x), full, slices, windows)
         return x + self.mlp(self.norm2(x))
 
 
@@ -97,9 +104,13 @@ class VisionTower(nnx.Module):
 
     def __call__(self, v: Vision, dtype=jnp.float32, remat: bool = False) -> Float[Array, "S D"]:
         x = self.patch_embed(v.patches.astype(dtype))
-        by = rotation(grid_angles(v.hw, self.cfg.head_dim))
+        angles = grid_angles(v.hw, self.cfg.head_dim)
+        slices, windows = (
+            Blocks(members, slot, rotation(to_blocks(angles, members, slot)))
+            for members, slot in ((v.slices, v.slice_slot), (v.windows, v.window_slot))
+        )
         full = np.isin(np.arange(self.cfg.depth), self.cfg.fullatt_block_indexes)
-        x, _ = run_stack(self.blocks, lambda x, block, full: (block(x, by, full, v), None), x, full, remat)
+        x, _ = run_stack(self.blocks, lambda x, block, full: (block(x, full, slices, windows), None), x, full, remat)
         return self.merger(x)
 
 
@@ -108,8 +119,13 @@ def grid_angles(hw: Int[Array, "P 2"], head_dim: int) -> Float[Array, "P half"]:
     return (hw[:, :, None].astype(jnp.float32) * rope_frequencies(head_dim // 2, 10000.0)).reshape(hw.shape[0], -1)
 
 
-def blocked_attention(q, k, v, blocks: Int[Array, "W m"], slot: Int[Array, " P"]):
-    """Attention inside each block of patches: q, k, v [P, heads, H] -> [P, heads, H]."""
-    q, k, v = to_blocks(jnp.stack([q, k, v], axis=1), blocks, slot).swapaxes(0, 2).swapaxes(1, 2)
-    mask = jnp.broadcast_to((blocks < slot.shape[0])[:, None, :], (*blocks.shape, blocks.shape[1]))
-    return from_blocks(attention(q, k, v, mask), blocks, slot)
+def blocked_attention(qkv: Float[Array, "P width"], num_heads: int, blocks: Blocks) -> Float[Array, "P d"]:
+    """Attention inside each block of patches; `qkv` are queries, keys and values side by side. Whole rows are gathered, and only then cut
+    into heads and rotated."""
+    members, slot, by = blocks
+    qkv = to_blocks(qkv, members, slot)
+    q, k, v = (split_heads(x, x.shape[-1] // num_heads) for x in jnp.split(qkv, 3, axis=-1))
+    if by is not None:
+        q, k = rotate(q, by), rotate(k, by)
+    mask = jnp.broadcast_to((members < slot.shape[0])[:, None, :], (*members.shape, members.shape[1]))
+    return from_blocks(join_heads(attention(q, k, v, mask)), members, slot)

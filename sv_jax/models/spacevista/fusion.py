@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from sv_jax.errors import UserError
 from sv_jax.models.batch import Vision
 from sv_jax.models.layers import LayerNorm, Linear, RMSNorm, gelu, run_stack, stack
-from sv_jax.models.qwen2_5_vl.vision import blocked_attention
+from sv_jax.models.qwen2_5_vl.vision import Blocks, blocked_attention
 from sv_jax.models.spacevista.config import FusionConfig
 
 CELLS = 4  # patches of a merged token: 2x2, consecutive in the flat list, row by row
@@ -58,8 +58,8 @@ class CrossAttention(nnx.Module):
         slices: Int[Array, "Z m"],
         slot: Int[Array, " S"],
     ) -> Float[Array, "S D"]:
-        heads = (proj(y).reshape(y.shape[0], self.num_heads, -1) for proj, y in ((self.q, q), (self.k, k), (self.v, v)))
-        return self.o(blocked_attention(*heads, slices, slot).reshape(q.shape))
+        qkv = jnp.concatenate([self.q(q), self.k(k), self.v(v)], axis=-1)
+        return self.o(blocked_attention(qkv, self.num_heads, Blocks(slices, slot, None)))
 
 
 class FusionBlock(nnx.Module):

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from sv_jax.errors import UserError
 from sv_jax.models.batch import Batch, Vision
 from sv_jax.models.dinov3.modeling import DINOv3
-from sv_jax.models.layers import attention
+from sv_jax.models.layers import causal_attention
 from sv_jax.models.qwen2_5_vl.text import TextModel, mrope_angles, packed_mask, run_layers
 from sv_jax.models.qwen2_5_vl.vision import VisionTower
 from sv_jax.models.spacevista.config import SpaceVistaConfig
@@ -97,7 +97,7 @@ def forward(model: SpaceVista, batch: Batch, dtype=jnp.float32, remat: bool = Fa
     features = None if batch.vision is None else vision_features(model, batch.vision, dtype, remat)
     mask = packed_mask(batch.segments, batch.branches)
     angles = mrope_angles(batch.positions, model.cfg.qwen.text)
-    attend = lambda q, k, v, _: (attention(q, k, v, mask), None)  # noqa: E731
+    attend = lambda q, k, v, _: (causal_attention(q, k, v, mask), None)  # noqa: E731
     x, first = embed(model, batch, features, dtype), None
     if has_first_pass(model):  # without gradients, as PEFT has it
         layers, inputs = jax.lax.stop_gradient((model.text.layers, x))
