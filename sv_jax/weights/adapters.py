@@ -81,13 +81,16 @@ def _rank_and_alpha(file: Path) -> tuple[int, float]:
 
 
 def read_adapters(folders: Sequence[Path], wanted: Iterable[Slot]) -> dict[str, Tensor]:
-    """The low-rank pairs of all LoRA folders, stacked over experts, under the names of the table; of `wanted` they are the pairs."""
-    wanted, experts = [slot for slot in wanted if slot.name.endswith(PAIR)], []
+    """The low-rank pairs of all LoRA folders, stacked over experts, under the names of the table; of `wanted` they are the pairs.
+    `UserError` names what is wrong with any of the folders."""
+    wanted, experts, faults = [slot for slot in wanted if slot.name.endswith(PAIR)], [], []
     for folder in folders:
         stored = open_file(folder / ADAPTER_WEIGHTS)
         found = {canonical(name.removeprefix(PREFIX), "qwen2_5_vl").removesuffix(".weight"): t for name, t in stored.items()}
-        raise_faults(name_faults(found, [slot._replace(shape=slot.shape[1:]) for slot in wanted]), folder)
+        if wrong := name_faults(found, [slot._replace(shape=slot.shape[1:]) for slot in wanted]):
+            faults.append(f"{folder}: {'; '.join(wrong)}")
         experts.append(found)
+    raise_faults(faults, "LoRA folders")
     return {slot.name: _stacked([found[slot.name] for found in experts]) for slot in wanted}
 
 

@@ -147,8 +147,10 @@ def expert_tensors(folder: Path, cfg: SpaceVistaConfig, wanted: Iterable[Slot]) 
     """The experts beside a model under the names of the table, where there are any: the LoRA folders `experts/0`, `experts/1`, … and the
     classifier above them."""
     top = folder / EXPERTS
-    if cfg.experts is None or not top.is_dir():
+    if not top.is_dir():
         return {}
+    if cfg.experts is None:
+        raise UserError(f"{folder}: there are {EXPERTS}/, but config.json says nothing of them; expected spacevista.experts there")
     loras = read_adapters([top / str(e) for e in range(cfg.experts.num_experts)], wanted)
     classifier = open_file(top / ADAPTER_WEIGHTS) if cfg.experts.router == "xlora" else {}
     return loras | from_classifier(classifier, cfg.experts, cfg.qwen.text.num_hidden_layers)

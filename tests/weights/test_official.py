@@ -15,7 +15,7 @@ from sv_jax.weights.exports import export
 from sv_jax.weights.inspect import inspect_weights, totals
 from sv_jax.weights.load import init_model, load_model, read_config, save_model
 from sv_jax.weights.official import EXPERTS
-from sv_jax.weights.safetensors_io import open_file, open_folder
+from sv_jax.weights.safetensors_io import open_file, open_folder, write_file
 from tests.tiny import random_model
 from tests.weights.test_load import rewritten, same_tensors
 
@@ -149,6 +149,22 @@ def test_experts_and_classifier_are_peft_folders_beside_and_come_back(tmp_path, 
     assert read_config(tmp_path / "again")[0] == read_config(source)[0]
     found, before = inspect_weights(tmp_path / "out"), inspect_weights(source)
     assert found.faults == [] and totals(found.entries)["by_part"] == totals(before.entries)["by_part"]
+    for e, name in (("0", "q_proj"), ("2", "up_proj")):
+        file = top / e / "adapter_model.safetensors"
+        write_file(file, {key: tensor for key, tensor in open_file(file).items() if name not in key})
+    with pytest.raises(UserError, match="experts/0: missing tensor .*q_proj.*; .*experts/2: missing tensor .*up_proj") as error:
+        load_model(tmp_path / "out")
+    assert str(error.value).count("q_proj") > 1  # of both layers
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    del config["spacevista"]["experts"]
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="there are experts/, but config.json says nothing of them"):
+        load_model(tmp_path / "out")
+
+
+def test_init_refuses_an_official_folder_with_experts(tmp_path, qwen_folder):
+    source = saved(tmp_path / "model", qwen_folder, experts=ExpertsConfig(3, 4, router="uniform"))
+    export(source, tmp_path / "out", names="official")
     with pytest.raises(UserError, match="DINOv3 or experts beside Qwen2.5-VL; expected a plain 'qwen2_5_vl'"):
         init_model(tmp_path / "out", None, None, None, tmp_path / "new")
 
