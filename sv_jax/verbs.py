@@ -136,7 +136,7 @@ def _data_build(args: argparse.Namespace) -> None:
 
 
 def _data_import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="source", required=True, metavar="FORMAT", help="spacevista")
+    parser.add_argument("--from", dest="source", required=True, metavar="FORMAT", help="spacevista, vsi, spar, sti or mmsi")
     parser.add_argument("--questions", required=True, nargs="+", metavar="FILE", help="a JSON list, JSON lines or parquet")
     parser.add_argument("--media", required=True, metavar="FOLDER", help="what the paths in the records are relative to")
     parser.add_argument("--out", required=True, metavar="D", help="dataset folder to write")
@@ -341,6 +341,8 @@ VERBS = {
         "published question files and their media, as a dataset folder",
         "  sv-jax data import --from spacevista --questions meta.json --media Preview --scale tabletop --out data/preview\n"
         "  sv-jax data import --from spacevista --questions all.json --media frames --out data/1m --strict\n"
+        "  sv-jax data import --from vsi --questions test.parquet --media VSI-Bench --out data/vsi        DATASET/SCENE.mp4 in there\n"
+        "  sv-jax data import --from mmsi --questions MMSI_Bench.parquet --media . --out data/mmsi        pictures are in the file\n"
         "Records that are wrong (not JSON, unknown tasks or units, ids that come twice, missing or broken media, missing fields) are left\n"
         "out, counted and named with file and line; --strict stops at the first. The licence of each source is printed and kept.",
         _data_import,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from sv_jax.tasks.describe import DESCRIPTIONS
+
 # The nineteen tasks of the paper (Table B8), and what the released scorers call them (eval/metrics/spacevista.py)
 NINETEEN = (
     "position_comparison", "size_comparison", "existence", "rotation", "relative_distance", "room_size", "counting", "object_size",
     "route_plan", "appearance_order", "view_change", "object_matching", "spatial_relation", "navigation", "area_estimation",
     "manipulation_plan", "absolute_distance", "depth", "obstacles",
 )  # fmt: skip
-SPACEVISTA = {task: task for task in (*NINETEEN, "description", "map")} | {
+SPACEVISTA = {task: task for task in (*NINETEEN, *DESCRIPTIONS)} | {
     "position_across_frame": "position_comparison", "comparison_height": "size_comparison", "comparison_width": "size_comparison",
     "object_rotation": "rotation", "camera_rotation": "rotation", "object_relative_distance": "relative_distance",
     "object_counting": "counting", "height": "object_size", "width": "object_size", "appear_order": "appearance_order",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sv_jax.errors import UserError, unknown
 
 ANSWER_TYPES = ("choice", "number", "text")
-LETTERS = "ABCD"
+LETTERS = "ABCDE"  # ours need four, STI-Bench five
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from sv_jax.inputs.processor import resize
 from sv_jax.inputs.video import read_video
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LIST_FPS = 1.0  # frames given as a list have no rate; the released code takes them as one a second
 
 
@@ -37,9 +39,15 @@ def is_video(media: Sequence[str | bytes]) -> bool:
     return len(media) == 1 and isinstance(media[0], str) and media[0].lower().endswith(VIDEO_SUFFIXES)
 
 
+def is_folder(media: Sequence[str | bytes]) -> bool:
+    return len(media) == 1 and isinstance(media[0], str) and media[0].endswith("/")
+
+
 def read_clip(media: Sequence[str | bytes], root: str, wanted: set[int], frames: int, side: int, views: bool) -> Clip:
     """At most `frames` evenly spread pictures, and the `wanted` ones, none with a side above `side`; all of them where they are views, each
     twice, as a temporal slice is two frames. BadRecord for media that is missing or broken."""
+    if is_folder(media):
+        media = _listed(media[0], root)
     if is_video(media):
         kept, pictures, fps = _video(_find(media[0], root), frames)
     else:
@@ -62,6 +70,19 @@ def _video(path: Path, frames: int) -> tuple[list[int], list[np.ndarray], float]
     except UserError as error:
         raise BadRecord("broken media", str(error)) from None
     return list(range(len(pictures))), list(pictures), fps
+
+
+def _listed(folder: str, root: str) -> list[str]:
+    """The pictures of a folder in the order of the numbers in their names."""
+    paths = [p for p in (Path(root) / folder).glob("*") if p.suffix.lower() in PICTURE_SUFFIXES]
+    if not paths:
+        raise BadRecord("missing media", f"no pictures in {folder!r} of {root!r}")
+    numbered = sorted(paths, key=lambda p: [(not part.isdigit(), int(part) if part.isdigit() else part) for part in _parts(p.stem)])
+    return [f"{folder}{p.name}" for p in numbered]
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"(\d+)", name) if part]
 
 
 def _picture(media: str | bytes, root: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sv_jax.data import codec, sets
-from sv_jax.data.published import spacevista
+from sv_jax.data.published import benchmarks, spacevista
 from sv_jax.data.published.clips import Clip, place_marks, read_clip
 from sv_jax.data.published.item import BadRecord, Fault, Item
 from sv_jax.data.published.licences import licence
@@ -42,6 +42,10 @@ class Format:
 
 FORMATS = {
     "spacevista": Format(spacevista.parse, "SpaceVista-1M", "train"),
+    "vsi": Format(benchmarks.vsi, "VSI-Bench", "eval"),
+    "spar": Format(benchmarks.spar, "SPAR-Bench", "eval"),
+    "sti": Format(benchmarks.sti, "STI-Bench", "eval"),
+    "mmsi": Format(benchmarks.mmsi, "MMSI-Bench", "eval"),
 }
 
 

@@ -45,7 +45,7 @@ class Item:
     """One record: its question, still without clip and marks, and where its pictures are."""
 
     qa: QA
-    media: tuple[str | bytes, ...]  # one video file; or pictures, as files below the media folder or as their encoded bytes
+    media: tuple[str | bytes, ...]  # a video file; a folder of frames with a / at its end; or pictures, as files or as bytes
     source: str  # whose pictures: a key of LICENCES, or a name that has none
     views: bool = False  # unordered pictures, not the frames of a film: each is a temporal slice of its own
     marks: tuple[dict, ...] = ()  # "frame" indexes `media`; pixels of the picture; a mask is {"mask_path", "object_ids"}
