@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 
 from sv_jax.data.names import MMSI, SPAR, STI, VSI
-from sv_jax.data.published.item import BadRecord, Item, field, named, scale_or, si, unit_in
+from sv_jax.data.published.item import BadRecord, Item, field, named, optional, scale_or, si, unit_in
 from sv_jax.data.published.licences import source_of
 from sv_jax.data.published.spacevista import type_of
 from sv_jax.tasks.qa import LETTERS, QA
@@ -28,8 +28,8 @@ def vsi(record: dict, scale: str | None) -> Item:
     """`dataset`/`scene_name`.mp4; `options` are "A. …", or null where the answer is a number."""
     task = _task(record, "question_type", VSI)
     media = f"{field(record, 'dataset')}/{field(record, 'scene_name')}.mp4"
-    options = record.get("options")
-    texts = None if options is None else [re.sub(rf"^{letter}\.\s*", "", o) for letter, o in zip(LETTERS, options, strict=False)]
+    options = optional(record, "options", list)
+    texts = None if options is None else [re.sub(rf"^{letter}\.\s*", "", str(o)) for letter, o in zip(LETTERS, options, strict=False)]
     qa = _qa("vsi", record, "id", task, scale or "indoor", field(record, "question"), "ground_truth", texts, VSI[task])
     if options is None and qa.answer_type != "number":
         raise BadRecord("missing field", f"no 'options' for the answer {qa.answer!r}, which is no number")
@@ -48,7 +48,7 @@ def spar(record: dict, scale: str | None) -> Item:
     expected = "choice" if form == "select" else "text" if task == "view_change_infer" else "number"
     if qa.answer_type != expected:
         raise BadRecord("missing field", f"the answer {qa.answer!r} is no {expected}, which {form} and {task} ask for")
-    return Item(qa, _pictures(record, "image"), source_of(record.get("source") or "spar"), views=True)
+    return Item(qa, _pictures(record, "image"), source_of(optional(record, "source", str) or "spar"), views=True)
 
 
 def mmsi(record: dict, scale: str | None) -> Item:
@@ -64,7 +64,7 @@ def mmsi(record: dict, scale: str | None) -> Item:
 def sti(record: dict, scale: str | None) -> Item:
     """The file `Video`, or without that field the frames in the folder of the `ID`, six digits; `Candidates` is {"A": …}; the question is
     about a span of time, which it is told as upstream tells it."""
-    task, source = _task(record, "Task", STI), str(record.get("Source") or "")
+    task, source = _task(record, "Task", STI), optional(record, "Source", str) or ""
     number, question = field(record, "ID", (str, int)), field(record, "Question")
     candidates = {k: v for k, v in field(record, "Candidates", dict).items() if v is not None}
     if sorted(candidates) != list(LETTERS[: len(candidates)]):
@@ -72,7 +72,7 @@ def sti(record: dict, scale: str | None) -> Item:
     span = [record.get("time_start"), record.get("time_end")]
     if None not in span:
         question = f"From {span[0]} seconds to {span[1]} seconds. {question}"
-    video = record.get("Video")
+    video = optional(record, "Video", str)
     where = next((known for name, known in STI_SCALE.items() if source.lower().startswith(name)), None)
     options = [str(candidates[letter]) for letter in sorted(candidates)]
     qa = _qa("sti", record, "ID", task, where or scale_or(scale, "Source that we know"), question, "Answer", options, None)

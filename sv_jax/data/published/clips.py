@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import re
 from collections.abc import Sequence
@@ -86,18 +87,21 @@ def _parts(name: str) -> list[str]:
 
 
 def _picture(media: str | bytes, root: str) -> np.ndarray:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     path = None if isinstance(media, bytes) else _find(media, root)
+    name = f"image {media!r}" if path else "encoded picture"
     try:
         return load_image(path or Image.open(io.BytesIO(media)))
-    except (OSError, UserError) as error:
-        raise BadRecord("broken media", str(error) if path else "bytes that are no image") from None
+    except UnidentifiedImageError:
+        raise BadRecord("broken media", f"{name}: not an image file") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadRecord("broken media", str(error) if isinstance(error, UserError) else f"{name}: {error}") from None
 
 
 def _find(name: str, root: str) -> Path:
     path = Path(root) / name
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it takes any name
         raise BadRecord("missing media", f"{name!r} is not in {root!r}")
     return path
 
@@ -110,7 +114,12 @@ def _even(height: int, width: int, side: int) -> tuple[int, int]:
 
 def place_marks(marks: Sequence[dict], clip: Clip, root: str) -> tuple[dict, ...]:
     """Marks of pictures as marks of the clip's frames (`sv_jax.inputs.marks`). BadRecord for one outside its picture."""
-    return tuple(_placed(mark, clip, root) for mark in marks)
+    try:
+        return tuple(_placed(mark, clip, root) for mark in marks)
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, BadRecord):
+            raise
+        raise BadRecord("bad mark", f"cannot be read ({error})") from None
 
 
 def _placed(mark: dict, clip: Clip, root: str) -> dict:
@@ -159,7 +168,7 @@ def select_mask(array: np.ndarray, ids: list | None) -> np.ndarray:
     ids = ids if isinstance(ids, list) or ids is None else [ids]
     flags = bool(ids) and all(isinstance(i, bool) for i in ids)
     if array.ndim == 3:
-        planes = (array if array.shape[0] < 16 else np.moveaxis(array, 2, 0)) != 0
+        planes = (array if array.shape[0] < 16 and array.shape[0] != array.shape[1] else np.moveaxis(array, 2, 0)) != 0
         if flags and len(ids) == len(planes):
             chosen = np.flatnonzero(ids)
         else:

@@ -51,6 +51,11 @@ class Item:
     marks: tuple[dict, ...] = ()  # "frame" indexes `media`; pixels of the picture; a mask is {"mask_path", "object_ids"}
 
 
+def optional(record: Mapping[str, Any], name: str, kind: type) -> Any:
+    """`record[name]` where it is there and not empty, else None. BadRecord for another type."""
+    return field(record, name, kind) if record.get(name) not in (None, "", [], {}) else None
+
+
 def field(record: Mapping[str, Any], name: str, kind: type | tuple[type, ...] = str) -> Any:
     """`record[name]`, which is there, not empty, and of this type. BadRecord otherwise."""
     value = record.get(name)
@@ -58,7 +63,7 @@ def field(record: Mapping[str, Any], name: str, kind: type | tuple[type, ...] = 
         raise BadRecord("missing field", f"no {name!r}; found {', '.join(map(repr, record))}")
     if not isinstance(value, kind):
         expected = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-        raise BadRecord("missing field", f"{name!r} is a {type(value).__name__}, expected a {expected}")
+        raise BadRecord("wrong type", f"{name!r} is a {type(value).__name__}, expected a {expected}")
     return value
 
 

@@ -42,7 +42,7 @@ def _parquet(path: str) -> Iterator[tuple[int, dict]]:
 def _json(path: str) -> Iterator[tuple[int, dict] | Fault]:
     """A list and lines alike: objects with white space and commas between. After a broken one it goes on at the next line that opens an
     object, so that one bad line costs one record."""
-    text = Path(path).read_text(encoding="utf-8")
+    text = Path(path).read_text(encoding="utf-8-sig")
     decoder = json.JSONDecoder()
     at = _SPACE.match(text, text.find("[") + 1 if text.lstrip().startswith("[") else 0).end()
     line, counted = 1, 0
@@ -50,8 +50,8 @@ def _json(path: str) -> Iterator[tuple[int, dict] | Fault]:
         line, counted = line + text.count("\n", counted, at), at
         try:
             record, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            yield Fault(path, line, "invalid JSON", error.msg)
+        except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and brackets a thousand deep
+            yield Fault(path, line, "invalid JSON", getattr(error, "msg", str(error)))
             following = _NEXT.search(text, at)
             if following is None:
                 return

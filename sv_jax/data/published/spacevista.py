@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sv_jax.data.names import SPACEVISTA
-from sv_jax.data.published.item import BadRecord, Item, field, named, scale_or, si, unit, unit_in
+from sv_jax.data.published.item import BadRecord, Item, field, named, optional, scale_or, si, unit, unit_in
 from sv_jax.data.published.licences import source_of
 from sv_jax.inputs.marks import COLORS
 from sv_jax.tasks.qa import QA
@@ -46,7 +46,7 @@ def parse(record: dict, scale: str | None) -> Item:
     id, messages, videos = field(record, "id"), field(record, "messages", list), field(record, "videos", list)
     if len(videos) != 1 or not isinstance(videos[0], list) or not all(isinstance(frame, str) for frame in videos[0]) or not videos[0]:
         raise BadRecord("missing field", f"'videos' holds {len(videos)} entries, expected one list of frame paths")
-    info, metadata = record.get("extra_info") or {}, record.get("metadata") or {}
+    info, metadata, annotations = (optional(record, key, dict) or {} for key in ("extra_info", "metadata", "annotations"))
     before, question, after, reasoning, answer = _texts(messages)
     task = _task(metadata, info)
     answer_type = type_of(answer)
@@ -54,17 +54,19 @@ def parse(record: dict, scale: str | None) -> Item:
         unit(str(metadata["scale"]).removeprefix("<"))
     asked = None
     if answer_type == "number" and task != "counting":
-        asked = unit(metadata["unit"]) if metadata.get("unit") else unit_in(question)
+        stated = optional(metadata, "unit", str)
+        asked = unit(stated) if stated else unit_in(question)
     extra = {"fields": {key: value for key, value in record.items() if key not in ("id", "messages")}}
     qa = QA(
         id, "", task, _scale(metadata, scale), question, answer, answer_type, unit=asked, answer_si=si(answer, answer_type, asked),
-        semantic=metadata.get("semantic"), scale_anchor=metadata.get("scale_anchor"), reasoning=reasoning, extra={"spacevista": extra},
+        semantic=optional(metadata, "semantic", str),
+        scale_anchor=optional(metadata, "scale_anchor", str), reasoning=reasoning, extra={"spacevista": extra},
     )  # fmt: skip
     # texts of another shape than the usual are kept as they are
     extra |= {"prompt": [before, after]} if _messages(qa, before, after) == messages else {"messages": messages}
     frames = videos[0]
     source = source_of(str(metadata.get("scene_source") or frames[0]))
-    return Item(qa, tuple(frames), source, marks=tuple(_marks(record.get("annotations") or {}, info, frames)))
+    return Item(qa, tuple(frames), source, marks=tuple(_marks(annotations, info, frames)))
 
 
 def render(qa: QA) -> dict:
@@ -129,10 +131,9 @@ def _texts(messages: list) -> tuple[str, str, str, str, str]:
     try:
         user = next(m["content"] for m in messages if m["role"] == "user")
         said = next(m["content"] for m in reversed(messages) if m["role"] == "assistant")
-        before, question, after = _USER.match(user).groups()
+        (before, question, after), found = _USER.match(user).groups(), _ASSISTANT.search(said)
     except (StopIteration, KeyError, TypeError):
         raise BadRecord("missing field", "'messages' without the text of a user's and an assistant's turn") from None
-    found = _ASSISTANT.search(said)
     if found is None or not found.group(2).strip():
         raise BadRecord("missing field", "no <answer>…</answer> in the assistant's turn")
     if not question.strip():

@@ -179,7 +179,7 @@ BAD = {
     "spar unit": ("spar", "unknown unit", "'cubits'", {"question": "How far (in cubits)?"}),
     "spar answer": ("spar", "missing field", "'far' is no number", {"answer": "far"}),
     "spar no pictures": ("spar", "missing field", "no 'image'", {"image": []}),
-    "spar broken picture": ("spar", "broken media", "no image", {"image": [{"bytes": b"none", "path": None}]}),
+    "spar broken picture": ("spar", "broken media", "encoded picture: not an image file", {"image": [{"bytes": b"none", "path": None}]}),
     "sti task": ("sti", "unknown task", "'Speed'", {"Task": "Speed"}),
     "sti candidates": ("sti", "missing field", "expected letters from A on", {"Candidates": {"A": "1", "C": "2"}}),
     "sti source": ("sti", "missing field", "give --scale", {"Source": "own"}),
