@@ -14,7 +14,10 @@ from sv_jax.tasks.units import METRES
 
 _UNITS = {  # the word in a question, in the singular -> unit of a QA
     "mm": "mm millimetre millimeter", "cm": "cm centimetre centimeter", "m": "m metre meter", "km": "km kilometre kilometer",
-    "m²": "m² m2 m^2 sqm squaremetre squaremeter", "m³": "m³ m3 m^3 cubicmetre cubicmeter", "°": "° deg degree",
+    "inch": "inch inche", "ft": "ft foot feet", "cm²": "cm² cm2 cm^2 squarecentimetre squarecentimeter",
+    "m²": "m² m2 m^2 sqm squaremetre squaremeter", "km²": "km² km2 km^2 squarekilometre squarekilometer", "ha": "ha hectare",
+    "cm³": "cm³ cm3 cm^3 cubiccentimetre cubiccentimeter", "m³": "m³ m3 m^3 cubicmetre cubicmeter", "l": "l litre liter",
+    "°": "° deg degree", "rad": "rad radian",
 }  # fmt: skip
 UNITS = {word: unit for unit, words in _UNITS.items() for word in words.split()}
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -56,7 +57,8 @@ def parse(record: dict, scale: str | None) -> Item:
     if answer_type == "number" and task != "counting":
         stated = optional(metadata, "unit", str)
         asked = unit(stated) if stated else unit_in(question)
-    extra = {"fields": {key: value for key, value in record.items() if key not in ("id", "messages")}}
+    frames = list(map(sys.intern, videos[0]))  # a path stands in the records of all questions about its clip, tens of times
+    extra = {"fields": {key: value for key, value in record.items() if key not in ("id", "messages")} | {"videos": [frames]}}
     qa = QA(
         id, "", task, _scale(metadata, scale), question, answer, answer_type, unit=asked, answer_si=si(answer, answer_type, asked),
         semantic=optional(metadata, "semantic", str),
@@ -64,7 +66,6 @@ def parse(record: dict, scale: str | None) -> Item:
     )  # fmt: skip
     # texts of another shape than the usual are kept as they are
     extra |= {"prompt": [before, after]} if _messages(qa, before, after) == messages else {"messages": messages}
-    frames = videos[0]
     source = source_of(str(metadata.get("scene_source") or frames[0]))
     return Item(qa, tuple(frames), source, marks=tuple(_marks(annotations, info, frames)))
 
