@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from sv_jax.errors import UserError, unknown
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig
 
+SHOWN_FAULTS = 20  # of an import, on the screen
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -131,6 +133,55 @@ def _data_build(args: argparse.Namespace) -> None:
         manifest = build(cfg, lambda done, total: bar.advance(done))
     for name, split in manifest["splits"].items():
         print(f"{cfg.out} {name}: {split['scenes']} scenes, {split['questions']} questions")
+
+
+def _data_import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--from", dest="source", required=True, metavar="FORMAT", help="spacevista, vsi, spar, sti or mmsi")
+    parser.add_argument("--questions", required=True, nargs="+", metavar="FILE", help="a JSON list, JSON lines or parquet")
+    parser.add_argument("--media", required=True, metavar="FOLDER", help="what the paths in the records are relative to")
+    parser.add_argument("--out", required=True, metavar="D", help="dataset folder to write")
+    parser.add_argument("--split", metavar="NAME", help="of the dataset (default: train for training data, eval for benchmarks)")
+    parser.add_argument("--scale", help="of records that name none: tiny, tabletop, indoor, outdoor, drone")
+    parser.add_argument("--frames", type=int, default=32, metavar="N", help="kept of a clip, those with marks on top (default: 32)")
+    parser.add_argument("--side", type=int, default=448, metavar="N", help="longest side that is kept, in pixels (default: 448)")
+    parser.add_argument("--strict", action="store_true", help="stop at the first record that is wrong")
+
+
+def _data_import(args: argparse.Namespace) -> None:
+    import sys
+
+    from sv_jax.data.published import ImportConfig, import_questions
+
+    cfg = ImportConfig(
+        args.source, tuple(args.questions), args.media, args.out, args.split, args.scale, args.frames, args.side, args.strict
+    )
+    manifest = import_questions(cfg)
+    for name, split in manifest["splits"].items():
+        print(f"{cfg.out} {name}: {split['scenes']} clips, {split['questions']} questions")
+    print(f"{'source':16}{'questions':>10}  licence")
+    for name, source in manifest["licences"].items():
+        print(f"{name:16}{source['questions']:10}  {source['licence']}")
+    faults = manifest["faults"]
+    for line in faults["lines"][:SHOWN_FAULTS]:
+        print(line, file=sys.stderr)
+    if faults["lines"]:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in faults["counts"].items())
+        print(f"{len(faults['lines'])} records left out: {kinds}; all of them are in {cfg.out}/manifest.json", file=sys.stderr)
+
+
+def _data_export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="D", help="dataset folder")
+    parser.add_argument("--as", dest="as_", default="spacevista", metavar="FORMAT", help="spacevista (default)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="JSON list to write; frames go into FILE's name + _frames, beside it")
+    parser.add_argument("--split", default="train", metavar="NAME", help="of the dataset (default: train)")
+    parser.add_argument("--flatten", action="store_true", help="only scalars in extra_info, as the released training code wants it")
+
+
+def _data_export(args: argparse.Namespace) -> None:
+    from sv_jax.data.published import export_questions
+
+    count = export_questions(args.data, args.as_, args.out, split=args.split, flatten=args.flatten)
+    print(f"{args.out}: {count} records")
 
 
 def _resume_argument(parser: argparse.ArgumentParser) -> None:
@@ -285,6 +336,25 @@ VERBS = {
         "The same config makes the same data; a folder that holds it already is left as it is.",
         _data_build,
         config=_data_build_config,
+    ),
+    "data import": Verb(
+        "published question files and their media, as a dataset folder",
+        "  sv-jax data import --from spacevista --questions meta.json --media Preview --scale tabletop --out data/preview\n"
+        "  sv-jax data import --from spacevista --questions all.json --media frames --out data/1m --strict\n"
+        "  sv-jax data import --from vsi --questions test.parquet --media VSI-Bench --out data/vsi        DATASET/SCENE.mp4 in there\n"
+        "  sv-jax data import --from mmsi --questions MMSI_Bench.parquet --media . --out data/mmsi        pictures are in the file\n"
+        "Records that are wrong (not JSON, unknown tasks or units, ids that come twice, missing or broken media, missing fields) are left\n"
+        "out, counted and named with file and line; --strict stops at the first. The licence of each source is printed and kept.",
+        _data_import,
+        _data_import_arguments,
+    ),
+    "data export": Verb(
+        "a dataset folder's questions in SpaceVista-1M's format",
+        "  sv-jax data export --data data/small --as spacevista --out out/small.json\n"
+        "  sv-jax data export --data data/preview --as spacevista --out out/again.json      imported records come back as they were\n"
+        "  sv-jax data export --data data/small --out out/flat.json --flatten               for the released training code",
+        _data_export,
+        _data_export_arguments,
     ),
     "sft": Verb(
         "supervised fine-tuning, one stage",

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sv_jax.data import codec, sets
+from sv_jax.data.names import PUBLISHED_TASKS
 from sv_jax.errors import UserError, unknown
 from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import QA, TASKS
@@ -99,7 +100,7 @@ def _rows(questions, scales: Collection[str] | None, tasks: Collection[str] | No
     """i64 [n]: rows of the qa set with one of the scales and one of the tasks (None is all)."""
     if scales is None and tasks is None:
         return np.arange(len(questions))
-    for what, chosen, known in (("scale", scales, SCALES), ("task", tasks, [*TASKS, *DESCRIPTIONS])):
+    for what, chosen, known in (("scale", scales, SCALES), ("task", tasks, {*TASKS, *DESCRIPTIONS, *PUBLISHED_TASKS})):
         for name in chosen or ():
             if name not in known:
                 raise unknown(what, name, known)

@@ -64,6 +64,11 @@ class Writers:
             shape = np.array(scene.ids.shape, np.int64)
             self._sets["geom"].add_examples({split: [{"id": scene.id, "depth": depth, "ids": ids, "shape": shape}]})
 
+    def clip(self, split: str, id: str, scale: str, mp4: bytes, fps: float) -> None:
+        """Append a clip whose cameras and objects are not known."""
+        row = {"id": id, "scale": scale, "mp4": mp4, "fps": np.float64(fps), "K": np.full((3, 3), np.nan), "poses": np.empty((0, 4, 4))}
+        self._sets["scenes"].add_examples({split: [row | {"objects": "[]"}]})
+
     def question(self, split: str, qa: QA, scene_row: int) -> bytes:
         """Append a question; returns its JSON as stored."""
         text = json.dumps(qa.to_dict())

@@ -86,13 +86,14 @@ def best_constants(qas: Sequence[QA], profile: str = "ours") -> Table:
 
 
 def _guesses(cell: Sequence[QA]) -> list[str]:
-    """Letters for choices. For numbers the distinct answers and, as a guess may beat all of them, where each begins to be right by MRA:
-    of overlapping intervals, some lower end lies in the most (at it or just inside, as rounding has it). Of many answers, an even part."""
-    if cell[0].answer_type != "number":
-        return sorted({*LETTERS, *(qa.answer for qa in cell)})
-    values = sorted({float(qa.answer) for qa in cell})
+    """For letters and texts the distinct answers. For numbers these and, as a guess may beat all of them, where each begins to be right by
+    MRA: of overlapping intervals, some lower end lies in the most (at it or just inside, as rounding has it). Of many answers, an even
+    part."""
+    said = {qa.answer for qa in cell if qa.answer_type != "number"}
+    values = sorted({float(qa.answer) for qa in cell if qa.answer_type == "number"})
     values = values[:: 1 + len(values) // 40]
-    return [f"{v * part:.12g}" for v in values for part in (1.0, *THRESHOLDS, *THRESHOLDS * (1 + 1e-9))]
+    starts = (f"{v * part:.12g}" for v in values for part in (1.0, *THRESHOLDS, *THRESHOLDS * (1 + 1e-9)))
+    return [*sorted({*LETTERS, *said} if said else said), *starts]
 
 
 def mean(table: Table) -> float:

@@ -1,8 +1,8 @@
 """Visual prompts: a point, box or mask drawn on frames of the model's size, and its name in the text ("the red box").
 
-A mark is a dict {"kind": "point", "xy": (x, y)}, {"kind": "box", "xyxy": (x1, y1, x2, y2)} or {"kind": "mask", "mask": bool [h, w] or
-the path of an image}, with "frame" (default 0) and "color" (default: the next of COLORS). Coordinates are pixels of the frame as given,
-x to the right, y down.
+A mark is a dict {"kind": "point", "xy": (x, y)}, {"kind": "box", "xyxy": (x1, y1, x2, y2)} or {"kind": "mask", "mask": bool [h, w], the
+path of an image, or what `rle` makes}, with "frame" (default 0) and "color" (default: the next of COLORS). Coordinates are pixels of the
+frame as given, x to the right, y down.
 """
 
 from __future__ import annotations
@@ -69,8 +69,20 @@ def draw(frames: np.ndarray, marks: Sequence[dict], size: tuple[int, int] | None
     return frames
 
 
-def load_mask(mask: np.ndarray | str | os.PathLike) -> np.ndarray:
-    """bool [h, w] of an array or of an image file, any non-zero pixel counting."""
+def rle(mask: np.ndarray) -> dict:
+    """bool [h, w] as JSON values, COCO's uncompressed run lengths: down the columns, zeros first."""
+    flat = np.asarray(mask, bool).ravel("F")
+    edges = np.flatnonzero(np.diff(flat, prepend=False, append=not flat[-1]))
+    return {"size": list(mask.shape), "counts": np.diff(edges, prepend=0).tolist()}
+
+
+def load_mask(mask: np.ndarray | dict | str | os.PathLike) -> np.ndarray:
+    """bool [h, w] of an array, of run lengths (`rle`) or of an image file, any non-zero pixel counting."""
+    if isinstance(mask, dict):
+        counts = np.asarray(mask["counts"], int)
+        if counts.sum() != np.prod(mask["size"]):
+            raise UserError(f"mask: run lengths of {counts.sum()} pixels, expected {mask['size'][0]} x {mask['size'][1]}")
+        mask = np.repeat(np.arange(len(counts)) % 2, counts).reshape(mask["size"], order="F")
     if isinstance(mask, str | os.PathLike):
         from PIL import Image, UnidentifiedImageError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sv_jax.errors import UserError, unknown
 
 ANSWER_TYPES = ("choice", "number", "text")
-LETTERS = "ABCD"
+LETTERS = "ABCDE"  # ours need four, STI-Bench five
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class QA:
     reasoning: str = ""  # with the <semantic> and <scale> tags in it; "" gives a bare answer
     frames: tuple[int, ...] | None = None  # frames that must be shown; None is all of them
     marks: tuple[dict, ...] = ()  # {"kind": "point" | "box" | "mask", "frame": int, "xy" | "xyxy": pixels, "color": str}
+    extra: dict | None = None  # of a published record: its format's name -> the fields that have no place here
 
     def __post_init__(self):
         if self.answer_type not in ANSWER_TYPES:

@@ -65,6 +65,13 @@ def test_the_constant_of_a_choice_is_its_most_frequent_letter():
     assert best_constants(qas) == {"size": {"indoor": 0.6, "drone": 0.75, "all": pytest.approx(3 / 9)}}
 
 
+def test_a_task_may_ask_for_numbers_letters_and_words():
+    text = QA("q", task="depth", scale="indoor", answer="left", answer_type="text", **MUG)
+    letter = dataclasses.replace(choice("B"), task="depth")
+    assert best_constants([number(3), text, text, letter])["depth"]["indoor"] == 0.5
+    assert best_constants([text, letter, letter])["depth"]["indoor"] == pytest.approx(2 / 3)
+
+
 def samples() -> list[dict]:
     rng = np.random.default_rng(0)
     qas = [

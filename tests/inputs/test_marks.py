@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from sv_jax.errors import UserError
-from sv_jax.inputs.marks import COLORS, draw, mention
+from sv_jax.inputs.marks import COLORS, draw, load_mask, mention, rle
 
 GREY = np.full((2, 100, 200, 3), 100, np.uint8)
 
@@ -86,3 +88,19 @@ def test_marks_are_named_in_the_text_once():
 def test_a_bad_mark_is_one_line(mark, message):
     with pytest.raises(UserError, match=message):
         draw(GREY, [mark])
+
+
+@pytest.mark.parametrize("kind", ["zeros", "ones", "random"])
+def test_run_lengths_give_the_mask_back_and_draw_as_it_does(kind):
+    mask = {"zeros": np.zeros((5, 7)), "ones": np.ones((5, 7)), "random": np.random.default_rng(0).random((5, 7)) < 0.5}[kind].astype(bool)
+    runs = json.loads(json.dumps(rle(mask)))
+    assert np.array_equal(load_mask(runs), mask)
+    assert sum(runs["counts"]) == 35 and sum(runs["counts"][1::2]) == mask.sum()
+    frames = np.zeros((1, 10, 14, 3), np.uint8)
+    both = [draw(frames, [{"kind": "mask", "mask": m}]) for m in (mask, runs)]
+    assert np.array_equal(*both)
+
+
+def test_run_lengths_of_another_size_are_refused():
+    with pytest.raises(UserError, match="run lengths of 3 pixels, expected 2 x 2"):
+        load_mask({"size": [2, 2], "counts": [3]})
