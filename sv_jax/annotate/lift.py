@@ -17,7 +17,7 @@ from sv_jax.tasks import geometry
 
 # a scene's radius in metres, from which it counts as the next scale: between the ranges of radii of `scenes/worlds.py`
 RADII = (0.08, 0.6, 3.1, 14.6)
-PLANES, SEEN = 400, 20_000  # planes that are tried, and points that vote
+PLANES, SEEN = 400, 8_000  # planes that are tried, and points that vote
 NEAR = 0.02  # distance from the plane at which a point votes for it, as a share of its depth
 STEEP = np.cos(np.radians(75))  # a ground is less inclined than this to the cameras' own up
 SLICES = 8

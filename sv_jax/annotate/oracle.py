@@ -86,6 +86,6 @@ class Oracle:
         frames, height, width = depth.shape
         coarse = rng.normal(0, 1, (frames, 5, 5))
         zoom = (1, height / 5, width / 5)
-        waves = ndimage.zoom(coarse, zoom, order=3, mode="nearest", grid_mode=True)
+        waves = ndimage.zoom(coarse, zoom, order=3, mode="nearest", grid_mode=True) if self.noise.waves else 0.0
         error = self.noise.waves * waves + self.noise.grain * rng.normal(0, 1, depth.shape)
         return np.where(known, depth * np.exp(error), np.inf).astype(np.float32)

@@ -65,7 +65,7 @@ class Disk:
 
     def __init__(self, folder: str):
         if not Path(folder).is_dir():
-            raise UserError(f"disk {folder!r}: no such folder; expected one with a <video name>.npz for each video")
+            raise UserError(f"disk:{folder}: no such folder; expected one with a <video name>.npz for each video")
         self._folder = Path(folder)
 
     def depth(self, clip: Clip) -> Depth:
@@ -122,3 +122,39 @@ class Disk:
             raise UserError(f"{self._file(clip)}: {key} {list(images.shape)}, expected {[frames, height, width]}{full}")
         rows, columns = (((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip((height, width), images.shape[1:], strict=True))
         return images[:, rows[:, None], columns]
+
+
+def _disk(method: str) -> Callable[[str], Callable]:
+    return lambda where: getattr(Disk(where), method)
+
+
+def _model(adapter: str, published: str) -> Callable[[str], Callable]:
+    """An adapter of `sv_jax.annotate.models`, of a checkpoint on the hub where no other is given."""
+
+    def load(where: str) -> Callable:
+        try:
+            from sv_jax.annotate import models
+        except ModuleNotFoundError as error:
+            raise UserError(f"specialist {adapter}: needs {error.name}; pip install 'sv-jax[annotate]'") from None
+        return getattr(models, adapter)(where or published)
+
+    return load
+
+
+# By name, functions of WHERE. A new specialist is an entry here.
+DEPTHS = {
+    "depth_anything": _model("DepthAnything", "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf"),
+    "depth_pro": _model("DepthPro", "apple/DepthPro-hf"),
+    "disk": _disk("depth"),
+}
+VIDEO_DEPTHS = DEPTHS | {"disk": _disk("disparity")}
+DETECTORS = {"disk": _disk("detect"), "grounding_dino": _model("GroundingDino", "IDEA-Research/grounding-dino-tiny")}
+TRACKERS = {"disk": _disk("track"), "sam2": _model("Sam2", "facebook/sam2.1-hiera-tiny")}
+
+
+def choose(kind: str, given: str, known: dict[str, Callable[[str], Callable]]) -> Callable:
+    """The specialist that `NAME` or `NAME:WHERE` says, from one of the tables above. UserError for a name that is not in it."""
+    name, _, where = given.partition(":")
+    if name not in known:
+        raise unknown(kind, name, known)
+    return known[name](where)
