@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from sv_jax.annotate.annotate import aligned
 from sv_jax.annotate.colours import named, split_phrase
-from sv_jax.annotate.lift import agree, check_intrinsics, lift, scale_of, sharpen, upright
+from sv_jax.annotate.lift import agree, lift, scale_of, sharpen, upright
 from sv_jax.annotate.oracle import Noise, Oracle
 from sv_jax.annotate.specialists import Clip
 from sv_jax.errors import UserError
@@ -195,8 +193,3 @@ def test_colours_come_from_the_phrase_or_from_the_pixels():
     shades |= {"blue": (25, 60, 230), "purple": (148, 40, 188), "brown": (110, 62, 25), "orange": (250, 140, 20)}
     for name, rgb in shades.items():
         assert named(np.array([rgb], np.uint8)) == name
-
-
-def test_intrinsics_of_the_frames_pass(room):
-    check_intrinsics(room.K, (112, 112))
-    assert replace(room, K=room.K).K is room.K
