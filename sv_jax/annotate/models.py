@@ -94,10 +94,23 @@ class GroundingDino:
             out, inputs["input_ids"], target_sizes=[clip.frames.shape[1:3]], **self._thresholds
         )[0]
         said = [_nearest(label, phrases) for label in found["text_labels"]]
-        kept = [i for i, phrase in enumerate(said) if phrase is not None]
         height, width = clip.frames.shape[1:3]
-        xyxy = np.clip(found["boxes"].cpu().numpy().astype(np.float64)[kept], 0, [width, height, width, height])
-        return Boxes(xyxy, found["scores"].cpu().numpy()[kept], tuple(said[i] for i in kept))
+        xyxy = np.clip(found["boxes"].cpu().numpy().astype(np.float64), 0, [width, height, width, height])
+        score = found["scores"].cpu().numpy()
+        kept = [i for i in distinct(xyxy, score) if said[i] is not None]
+        return Boxes(xyxy[kept], score[kept], tuple(said[i] for i in kept))
+
+
+def distinct(xyxy: np.ndarray, score: np.ndarray, most: float = 0.7) -> list[int]:
+    """Indices of boxes [n, 4], surest first, without those that overlap a surer one by more than `most` of their union: an object that was
+    found twice, maybe under two phrases."""
+    area = np.prod(xyxy[:, 2:] - xyxy[:, :2], axis=1)
+    kept: list[int] = []
+    for i in np.argsort(-score, kind="stable"):
+        shared = np.clip(np.minimum(xyxy[i, 2:], xyxy[kept, 2:]) - np.maximum(xyxy[i, :2], xyxy[kept, :2]), 0, None).prod(1)
+        if (shared <= most * (area[i] + area[kept] - shared)).all():
+            kept.append(int(i))
+    return kept
 
 
 def _nearest(label: str, phrases: tuple[str, ...]) -> str | None:

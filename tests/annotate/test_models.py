@@ -112,7 +112,8 @@ def detector(tmp_path_factory) -> str:
 
 def test_grounding_dino_gives_boxes_in_pixels_with_one_of_the_phrases(clip, detector):
     boxes = models.GroundingDino(detector, threshold=0.0, text_threshold=0.0)(clip, ("Red mug", "book"))
-    assert len(boxes.phrases) == 6 and boxes.xyxy.shape == (6, 4) and boxes.score.shape == (6,)
+    count = len(boxes.phrases)
+    assert 1 <= count <= 6 and boxes.xyxy.shape == (count, 4) and boxes.score.shape == (count,)
     assert set(boxes.phrases) <= {"Red mug", "book"}
     assert (boxes.xyxy >= 0).all() and (boxes.xyxy <= [84, 60, 84, 60]).all() and (boxes.xyxy[:, :2] <= boxes.xyxy[:, 2:]).all()
     none = choose("detect", f"grounding_dino:{detector}", DETECTORS)
@@ -120,6 +121,12 @@ def test_grounding_dino_gives_boxes_in_pixels_with_one_of_the_phrases(clip, dete
     assert none(clip, ("book",)).phrases == ()
     with pytest.raises(UserError, match="grounding_dino: no phrases"):
         none(clip, ())
+
+
+def test_an_object_that_was_found_twice_is_one_box():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [5, 0, 15, 10], [50, 50, 60, 60]], np.float64)
+    assert models.distinct(boxes, np.array([0.5, 0.9, 0.6, 0.4])) == [1, 2, 3]
+    assert models.distinct(boxes[:0], np.zeros(0)) == []
 
 
 def test_a_label_takes_the_phrase_that_shares_its_words():
