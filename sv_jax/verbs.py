@@ -184,6 +184,43 @@ def _data_export(args: argparse.Namespace) -> None:
     print(f"{args.out}: {count} records")
 
 
+def _data_annotate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--video", metavar="FILE", action="extend", nargs="+", required=True, help="may be given several times")
+    parser.add_argument("--out", required=True, metavar="D", help="folder to write")
+    parser.add_argument("--phrases", metavar="P,…", default="", help='what to detect: "red mug,book"')
+    parser.add_argument("--depth", default="depth_pro", metavar="NAME", help="depth_pro (default), depth_anything or disk")
+    parser.add_argument("--detect", default="grounding_dino", metavar="NAME", help="grounding_dino (default) or disk")
+    parser.add_argument("--track", default="sam2", metavar="NAME", help="sam2 (default) or disk")
+    parser.add_argument("--video-depth", metavar="NAME", help="depth that is consistent in time, which Eq. 5 follows")
+    parser.add_argument("--strength", type=float, default=1.0, metavar="L", help="lambda of Eq. 5 (default: 1)")
+    parser.add_argument("--cameras", metavar="FOLDER", help="<video name>.npz: poses [F, 4, 4] of F even frames, K [3, 3]; else one frame")
+    parser.add_argument("--fov", type=float, metavar="DEGREES", help="across the width, where no K is given")
+    parser.add_argument("--scale", help="tiny, tabletop, indoor, outdoor or drone (default: by size)")
+    parser.add_argument("--side", type=int, default=448, metavar="N", help="pixels of the longer side, at most (default: 448)")
+    parser.add_argument("--questions", type=int, default=12, metavar="N", help="for each video, at most (default: 12)")
+    parser.add_argument("--split", default="train", metavar="NAME", help="of the dataset (default: train)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--strict", action="store_true", help="stop at the first video that cannot be annotated")
+
+
+def _data_annotate(args: argparse.Namespace) -> None:
+    import dataclasses
+    import sys
+
+    from sv_jax.annotate.dataset import AnnotateConfig, annotate_videos
+    from sv_jax.progress import progress
+
+    phrases = tuple(phrase.strip() for phrase in args.phrases.split(",") if phrase.strip())
+    named = {f.name: getattr(args, f.name) for f in dataclasses.fields(AnnotateConfig) if f.name not in ("videos", "phrases")}
+    cfg = AnnotateConfig(videos=tuple(args.video), phrases=phrases, **named)
+    with progress("videos", len(cfg.videos)) as bar:
+        manifest = annotate_videos(cfg, lambda done: bar.advance(done))
+    for video, reason in manifest["left_out"].items():
+        print(f"left out {video}: {reason}", file=sys.stderr)
+    found = manifest["splits"][cfg.split]
+    print(f"{cfg.out} {cfg.split}: {found['scenes']} scenes, {found['questions']} questions, {len(manifest['left_out'])} videos left out")
+
+
 def _resume_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run from its newest checkpoint, exactly")
 
@@ -355,6 +392,16 @@ VERBS = {
         "  sv-jax data export --data data/small --out out/flat.json --flatten               for the released training code",
         _data_export,
         _data_export_arguments,
+    ),
+    "data annotate": Verb(
+        "your own videos with questions, as a dataset folder, by specialist models",
+        '  sv-jax data annotate --video desk.mp4 --phrases "red mug,book" --out data/desk\n'
+        "  sv-jax data annotate --video a.mp4 b.mp4 --cameras poses --depth disk:maps --detect disk:maps --track disk:maps --out data/ab\n"
+        "NAME is NAME:WHERE for a model folder or hub id, as in grounding_dino:IDEA-Research/grounding-dino-base. disk:FOLDER reads what\n"
+        "was measured elsewhere, from FOLDER/<video name>.npz: depth, disparity and ids [F, H, W], boxes [n, 4] and phrases [n]. Without\n"
+        "poses the first frame alone is annotated.",
+        _data_annotate,
+        _data_annotate_arguments,
     ),
     "sft": Verb(
         "supervised fine-tuning, one stage",

@@ -19,7 +19,7 @@ LEVELS = [
     ("models", "scenes"),
     ("weights", "inputs", "tasks"),
     ("sampling", "rewards", "data"),
-    ("train",),
+    ("train", "annotate"),
     ("evals", "bench"),
     ("api",),
     ("demo",),
