@@ -40,6 +40,14 @@ def inner_pixel(mask: np.ndarray) -> tuple[int, int, int]:
     return int(columns[middle]) - 1, int(rows[middle]) - 1, deep
 
 
+def run_lengths(mask: np.ndarray) -> dict:
+    """A bool mask [H, W] as COCO's uncompressed run lengths, {"size": [H, W], "counts": [zeros, ones, zeros, ...]}, column by column."""
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *edges, flat.size]).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
+
+
 def cloud_distance(a: np.ndarray, b: np.ndarray, below: float = np.inf) -> float:
     """Smallest distance between two point clouds [n, 3], [m, 3]; inf where it is not `below` a limit, which makes the search fast."""
     return float(cKDTree(a).query(b, distance_upper_bound=below)[0].min())

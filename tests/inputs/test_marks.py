@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from sv_jax.errors import UserError
-from sv_jax.inputs.marks import COLORS, draw, mention
+from sv_jax.inputs.marks import COLORS, draw, load_mask, mention
+from sv_jax.tasks.geometry import run_lengths
 
 GREY = np.full((2, 100, 200, 3), 100, np.uint8)
 
@@ -86,3 +89,15 @@ def test_marks_are_named_in_the_text_once():
 def test_a_bad_mark_is_one_line(mark, message):
     with pytest.raises(UserError, match=message):
         draw(GREY, [mark])
+
+
+@pytest.mark.parametrize("corner", [False, True])
+def test_run_lengths_give_the_mask_again_and_draw_like_it(corner):
+    mask = np.zeros((20, 30), bool)
+    mask[4:9, 7:19], mask[0, 0] = True, corner
+    runs = json.loads(json.dumps(run_lengths(mask)))
+    np.testing.assert_array_equal(load_mask(runs), mask)
+    frames = np.full((1, 20, 30, 3), 100, np.uint8)
+    np.testing.assert_array_equal(draw(frames, [{"kind": "mask", "mask": runs}]), draw(frames, [{"kind": "mask", "mask": mask}]))
+    with pytest.raises(UserError, match="run lengths .* that fill the size"):
+        load_mask({"size": [20, 30], "counts": [5]})
