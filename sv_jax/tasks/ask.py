@@ -9,7 +9,7 @@ import numpy as np
 
 from sv_jax.errors import unknown
 from sv_jax.scenes.scene import Scene
-from sv_jax.tasks import choices, numbers
+from sv_jax.tasks import choices, existence, numbers
 from sv_jax.tasks.qa import QA
 from sv_jax.tasks.view import View
 
@@ -23,6 +23,7 @@ TASKS: dict[str, Task] = {
     "size_comparison": choices.size_comparison,
     "depth": numbers.depth,
     "relative_distance": choices.relative_distance,
+    "existence": existence.existence,
 }
 
 
@@ -58,7 +59,7 @@ def _new(task: Task, view: View, rng: np.random.Generator, taken: set[tuple], tr
         qa = task(view, rng)
         if qa is None:
             return None
-        key = (qa.task, *sorted((qa.semantic or "").split(", ")), qa.frames, qa.answer_si)
+        key = (qa.task, *sorted((qa.semantic or "").split(", ")), qa.answer_si)
         if key not in taken:
             taken.add(key)
             return qa

@@ -13,6 +13,7 @@ from sv_jax.rewards import parsing
 from sv_jax.tasks import TASKS, ask, describe
 from sv_jax.tasks.describe import pair, regions
 from sv_jax.tasks.numbers import plural
+from sv_jax.tasks.units import NAMES
 from sv_jax.tasks.view import View
 
 
@@ -47,7 +48,7 @@ def test_completion_parses_to_answer_and_anchors(questions):
         assert parsing.tag(text, "scale") == qa.scale_anchor
         if qa.answer_type == "number":
             assert re.fullmatch(r"\d+(\.\d+)?", qa.answer)
-            assert qa.unit is None or {"mm": "millimetres", "cm": "centimetres", "m": "metres"}[qa.unit] in qa.question
+            assert qa.unit is None or NAMES[qa.unit] in qa.question
         else:
             assert qa.answer in "ABCD"[: len(qa.options)] and len(set(qa.options)) == len(qa.options)
 

@@ -86,6 +86,12 @@ def recompute(pixels: Pixels, qa) -> float | str:
         return float(sum(group in ("objects", f"{colour} objects", plural(name)) for colour, name in visible))
     if qa.task == "existence":
         return existence(pixels, qa)
+    if qa.task in ("view_change", "rotation"):
+        return camera_motion(pixels, qa)
+    if qa.task == "object_matching":
+        ids = [np.flatnonzero([pixels._fills(m["frame"], k, *m["xyxy"]) for k in range(len(pixels.names) + 1)]) for m in qa.marks]
+        (target,), *candidates = ids
+        return "ABCD"[[*(int(k) for (k,) in candidates), target].index(target)]
     chosen = [pixels.find(text, qa) for text in things(pixels, qa)]
     if qa.task == "relative_distance":
         anchor, *options = chosen
@@ -103,6 +109,42 @@ def recompute(pixels: Pixels, qa) -> float | str:
     return "AB"[int(np.argmin(middle) if "left" in qa.question else np.argmax(middle))]
 
 
+def camera_motion(pixels: Pixels, qa) -> float | str:
+    """From where the camera of one frame sees the world points behind the other's pixels: the best rigid motion between the two sets."""
+    last = len(pixels.poses)
+    i, j = (
+        {"the first frame": 0, "the last frame": last - 1}.get(name, int((re.findall(r"\d+", name) or [0])[0]) - 1)
+        for name in sorted(
+            set(re.findall(r"the first frame|the last frame|frame \d+", qa.question)), key=lambda n: ("first" not in n, "last" in n, n)
+        )
+    )
+    assert (i, j) == qa.frames and i < j
+    v, u = np.nonzero(np.isfinite(pixels.depth[i]))
+    z = pixels.depth[i][v, u]
+    here = np.stack([(u + 0.5 - pixels.K[0, 2]) / pixels.K[0, 0] * z, (v + 0.5 - pixels.K[1, 2]) / pixels.K[1, 1] * z, z], -1)
+    world = here @ pixels.poses[i, :3, :3].T + pixels.poses[i, :3, 3]
+    there = (world - pixels.poses[j, :3, 3]) @ pixels.poses[j, :3, :3]
+    left, _, right = np.linalg.svd((there - there.mean(0)).T @ (here - here.mean(0)))
+    turn = right.T @ left.T  # here = turn there + move
+    move = here.mean(0) - turn @ there.mean(0)
+    if qa.task == "rotation":
+        return 2 * np.arcsin(np.linalg.norm(turn - np.eye(3)) / np.sqrt(8))
+    if qa.answer_type == "number":
+        return float(np.linalg.norm(move))
+    ends = dict(zip(("left", "right", "up", "down", "backward", "forward"), np.outer(move, (-1, 1)).ravel(), strict=True))
+    if "turn" in qa.question and "whatever its turn" not in qa.question and "not counted" not in qa.question:
+        forward, aside = turn @ [0, 0, 1], turn @ [1, 0, 0]
+        ends = {
+            "right": forward[0],
+            "left": -forward[0],
+            "down": forward[1],
+            "up": -forward[1],
+            "clockwise": aside[1],
+            "counter-clockwise": -aside[1],
+        }
+    return "AB"[int(ends[qa.options[1]] > ends[qa.options[0]])]
+
+
 def existence(pixels: Pixels, qa) -> str:
     """By the means of columns and the smallest depths of the first frame; of four phrases, the one that an id carries."""
     if len(qa.options) == 4:
@@ -111,7 +153,7 @@ def existence(pixels: Pixels, qa) -> str:
         return letter
     sides = "to the left of|to the right of|nearer to the camera than|farther from the camera than"
     noun, side, anchor = re.search(
-        rf"(?:an?|another) ([\w ]+?)(?: be seen)? ({sides}) (the [\w ]+?)(?: in the first frame)?\?", qa.question
+        rf"\b(?:an?|another) ([\w ]+?)(?: be seen)? ({sides}) (the [\w ]+?)(?: in the first frame)?\?", qa.question
     ).groups()
     anchor = pixels.find(anchor, qa)
     names = {k: ("object", f"{colour} object", name) for k, (colour, name) in pixels.names.items()}
@@ -143,6 +185,9 @@ def check(pixels: Pixels, qa) -> None:
         assert found == qa.answer, qa
     elif qa.task == "counting":
         assert found == float(qa.answer) == qa.answer_si, qa
+    elif qa.unit == "deg":
+        assert np.degrees(found) == pytest.approx(np.degrees(qa.answer_si), abs=0.01), qa
+        assert float(qa.answer) == pytest.approx(np.degrees(found), abs=0.51), qa
     else:
         assert found == pytest.approx(qa.answer_si, rel=0.05), qa
         assert float(qa.answer) * METRES[qa.unit] == pytest.approx(qa.answer_si, rel=0.05), qa
@@ -160,7 +205,7 @@ def test_answers_of_the_other_tasks_follow_from_depth_ids_and_cameras(others):
         check(Pixels(scene), qa)
     task, scales = others[0][1].task, Counter(scene.scale for scene, _ in others)
     print(f"{task}: {len(others)} questions, {dict(scales)}")
-    assert len(others) >= 30 and set(scales) == set(ONLY.get(task, SCALES))
+    assert len(others) >= 20 and set(scales) == set(ONLY.get(task, SCALES))
 
 
 def test_a_blind_guess_is_near_chance(others):
