@@ -9,7 +9,7 @@ import numpy as np
 
 from sv_jax.errors import unknown
 from sv_jax.scenes.scene import Scene
-from sv_jax.tasks import choices, existence, numbers
+from sv_jax.tasks import choices, existence, motion, numbers
 from sv_jax.tasks.qa import QA
 from sv_jax.tasks.view import View
 
@@ -24,6 +24,9 @@ TASKS: dict[str, Task] = {
     "depth": numbers.depth,
     "relative_distance": choices.relative_distance,
     "existence": existence.existence,
+    "view_change": motion.view_change,
+    "rotation": motion.rotation,
+    "object_matching": motion.object_matching,
 }
 
 
@@ -59,7 +62,7 @@ def _new(task: Task, view: View, rng: np.random.Generator, taken: set[tuple], tr
         qa = task(view, rng)
         if qa is None:
             return None
-        key = (qa.task, *sorted((qa.semantic or "").split(", ")), qa.answer_si)
+        key = (qa.task, *sorted((qa.semantic or "").split(", ")), qa.frames, qa.answer_si)
         if key not in taken:
             taken.add(key)
             return qa
