@@ -9,7 +9,7 @@ import numpy as np
 
 from sv_jax.errors import unknown
 from sv_jax.scenes.scene import Scene
-from sv_jax.tasks import choices, existence, motion, numbers
+from sv_jax.tasks import choices, existence, motion, numbers, plans
 from sv_jax.tasks.qa import QA
 from sv_jax.tasks.view import View
 
@@ -27,6 +27,9 @@ TASKS: dict[str, Task] = {
     "view_change": motion.view_change,
     "rotation": motion.rotation,
     "object_matching": motion.object_matching,
+    "route_plan": plans.route_plan,
+    "obstacles": plans.obstacles,
+    "area_estimation": numbers.area_estimation,
 }
 
 

@@ -87,6 +87,10 @@ class View:
         """f64 [n, 3]: the visible world points of an object, over all frames."""
         return self._once("cloud", index, lambda: self.points[self.scene.ids == index + 1])
 
+    def outline(self, index: int) -> np.ndarray:
+        """f64 [n, 2]: corners, counter-clockwise, of the convex outline of an object's visible points, seen from above."""
+        return self._once("outline", index, lambda: geometry.hull(self.cloud(index)[:, :2]))
+
     def visible_height(self, seen: Seen) -> float:
         """Metres that the object's pixels span vertically, with half a pixel more at both ends."""
         return self._once("height", seen.index, lambda: float(np.ptp(self.cloud(seen.index)[:, 2])) + self.pixel(seen))

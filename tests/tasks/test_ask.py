@@ -10,6 +10,7 @@ import pytest
 from sv_jax.errors import UserError
 from sv_jax.inputs.marks import load_mask
 from sv_jax.rewards import parsing
+from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import TASKS, ask, describe
 from sv_jax.tasks.describe import pair, regions
 from sv_jax.tasks.numbers import plural
@@ -77,7 +78,7 @@ def test_marks_lie_in_the_frame_on_their_object(scenes, questions):
     by_id = {scene.id: scene for scene in scenes}
     for qa in questions:
         scene = by_id[qa.scene_id]
-        for mark, phrase in zip(qa.marks, qa.semantic.split(", "), strict=False):
+        for mark, phrase in zip(qa.marks, (qa.semantic or "").split(", "), strict=False):
             if mark["kind"] == "box":
                 x0, y0, x1, y1 = mark["xyxy"]
                 height, width = scene.ids.shape[1:]
@@ -183,6 +184,9 @@ def _phrase_under(mark, scene):
 def test_level_does_not_depend_on_the_question(questions):
     by_scene = {}
     for qa in questions:
+        if qa.scale_anchor is None:
+            assert qa.task in ("view_change", "rotation", "object_matching")
+            continue
         assert by_scene.setdefault(qa.scene_id, qa.scale_anchor) == qa.scale_anchor
 
 
@@ -200,8 +204,12 @@ def test_empty_scene_gives_nothing(scenes):
 
 def test_every_task_is_asked_at_every_scale(questions):
     asked = Counter((qa.task, qa.scale) for qa in questions)
-    assert {task for task, _ in asked} == set(TASKS)
-    assert all(asked[task, scale] for task in TASKS for scale in {s for _, s in asked})
+    rare = {"object_matching", "route_plan", "obstacles", "area_estimation"}  # of few scenes or scales: see test_recompute.py
+    assert all(asked[task, scale] for task in set(TASKS) - rare for scale in SCALES)
+
+
+def test_many_tasks_still_fill_the_number_of_questions(scenes):
+    assert all(len(ask(scene, np.random.default_rng(0), 8)) == 8 for scene in scenes if len(scene.objects) > 3)
 
 
 @pytest.mark.parametrize(
