@@ -24,6 +24,7 @@ from sv_jax.tasks import ask
 from sv_jax.weights import save_model
 
 VOCAB, WIDTH = 640, 192
+TASKS = ("object_size", "absolute_distance", "counting", "position_comparison", "size_comparison", "depth")  # those of the demo
 MAX_PIXELS = 128 * 128  # of a frame: the base learns from 112x112
 
 
@@ -49,7 +50,7 @@ def texts(data: str) -> list[str]:
     qas = [samples.qa(i) for i in range(0, len(samples), max(len(samples) // 500, 1))]
     specs = [(scale, 90_000_000 + i) for scale in SCALES for i in range(24)]
     for scene in generate_many(specs, frames=1, size=(112, 112)):
-        qas += ask(scene, np.random.default_rng(0), 12)
+        qas += ask(scene, np.random.default_rng(0), 12, TASKS)
     return [text for qa in qas for text in (qa.user_text(), qa.target_text(), "You are a helpful assistant.\nsystem\nuser\nassistant\n")]
 
 

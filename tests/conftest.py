@@ -18,6 +18,7 @@ import pytest  # noqa: E402
 from sv_jax.compiles import persistent_cache  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
+TASKS = ("object_size", "absolute_distance", "counting", "position_comparison", "size_comparison", "depth")
 
 jax.config.update("jax_num_cpu_devices", 8)
 persistent_cache()
@@ -52,5 +53,5 @@ def tiny_data(tmp_path_factory) -> str:
 
     out = str(tmp_path_factory.mktemp("data") / "set")
     splits = (SplitConfig("train", 1, 0), SplitConfig("eval", 1, 1000))
-    build(BuildConfig(out, splits, scales=("tabletop", "indoor"), questions=3, frames=2, size=(56, 56)))
+    build(BuildConfig(out, splits, scales=("tabletop", "indoor"), tasks=TASKS, questions=3, frames=2, size=(56, 56)))
     return out

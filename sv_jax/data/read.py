@@ -24,8 +24,8 @@ EPOCHS = 1 << 20  # endless; `repeat()` gives a length that slicing and batches 
 
 
 def open_split(path: str | Path, split: str, *, scales=None, tasks=None, frames: int | None = None, cache_bytes: int = 1 << 29) -> Samples:
-    """The samples of one split, optionally only some scales and tasks, and only the first `frames` frames of each clip. UserError for a
-    folder or split that is not there."""
+    """The samples of one split, optionally only some scales and tasks, and only the first `frames` frames of each clip; questions about
+    later ones are left out. UserError for a folder or split that is not there."""
     return Samples(path, split, scales=scales, tasks=tasks, frames=frames, cache_bytes=cache_bytes)
 
 
@@ -62,7 +62,7 @@ class Samples:
     def __init__(self, path, split, *, scales=None, tasks=None, frames=None, cache_bytes=1 << 29):
         self._frames = frames
         self._clips, self._questions = (sets.source(path, name, split) for name in ("scenes", "qa"))
-        self._rows = _rows(self._questions, scales, tasks)
+        self._rows = _rows(self._questions, scales, tasks, frames)
         self._cache: OrderedDict[int, tuple[np.ndarray, float]] = OrderedDict()  # frames and fps of a row of scenes
         self._cache_bytes, self._used = cache_bytes, 0
         self._lock = threading.Lock()  # Grain reads from several threads
@@ -96,9 +96,9 @@ class Samples:
         return frames, float(record["fps"])
 
 
-def _rows(questions, scales: Collection[str] | None, tasks: Collection[str] | None) -> np.ndarray:
-    """i64 [n]: rows of the qa set with one of the scales and one of the tasks (None is all)."""
-    if scales is None and tasks is None:
+def _rows(questions, scales: Collection[str] | None, tasks: Collection[str] | None, frames: int | None) -> np.ndarray:
+    """i64 [n]: rows of the qa set with one of the scales and one of the tasks that the first `frames` frames answer (None is all)."""
+    if scales is None and tasks is None and frames is None:
         return np.arange(len(questions))
     for what, chosen, known in (("scale", scales, SCALES), ("task", tasks, {*TASKS, *DESCRIPTIONS, *PUBLISHED_TASKS})):
         for name in chosen or ():
@@ -109,6 +109,11 @@ def _rows(questions, scales: Collection[str] | None, tasks: Collection[str] | No
         rows = range(start, min(start + 1024, len(questions)))
         for row, record in zip(rows, questions.__getitems__(list(rows)), strict=True):
             fits_scale = scales is None or record["scale"].decode() in scales
-            if fits_scale and (tasks is None or record["task"].decode() in tasks):
+            if fits_scale and (tasks is None or record["task"].decode() in tasks) and (frames is None or _within(record, frames)):
                 kept.append(row)
     return np.array(kept, np.int64)
+
+
+def _within(record, frames: int) -> bool:
+    """Whether a question names no frame after the first `frames`."""
+    return max(json.loads(record["json"])["frames"] or (0,)) < frames

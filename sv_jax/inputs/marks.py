@@ -1,8 +1,8 @@
 """Visual prompts: a point, box or mask drawn on frames of the model's size, and its name in the text ("the red box").
 
 A mark is a dict {"kind": "point", "xy": (x, y)}, {"kind": "box", "xyxy": (x1, y1, x2, y2)} or {"kind": "mask", "mask": bool [h, w], the
-path of an image, or what `rle` makes}, with "frame" (default 0) and "color" (default: the next of COLORS). Coordinates are pixels of the
-frame as given, x to the right, y down.
+path of an image, or COCO's uncompressed run lengths {"size": [h, w], "counts": [...]}}, with "frame" (default 0) and "color" (default:
+the next of COLORS). Coordinates are pixels of the frame as given, x to the right, y down.
 """
 
 from __future__ import annotations
@@ -69,20 +69,10 @@ def draw(frames: np.ndarray, marks: Sequence[dict], size: tuple[int, int] | None
     return frames
 
 
-def rle(mask: np.ndarray) -> dict:
-    """bool [h, w] as JSON values, COCO's uncompressed run lengths: down the columns, zeros first."""
-    flat = np.asarray(mask, bool).ravel("F")
-    edges = np.flatnonzero(np.diff(flat, prepend=False, append=not flat[-1]))
-    return {"size": list(mask.shape), "counts": np.diff(edges, prepend=0).tolist()}
-
-
-def load_mask(mask: np.ndarray | dict | str | os.PathLike) -> np.ndarray:
-    """bool [h, w] of an array, of run lengths (`rle`) or of an image file, any non-zero pixel counting."""
+def load_mask(mask: np.ndarray | str | os.PathLike | dict) -> np.ndarray:
+    """bool [h, w] of an array or of an image file, any non-zero pixel counting, or of run lengths."""
     if isinstance(mask, dict):
-        counts = np.asarray(mask["counts"], int)
-        if counts.sum() != np.prod(mask["size"]):
-            raise UserError(f"mask: run lengths of {counts.sum()} pixels, expected {mask['size'][0]} x {mask['size'][1]}")
-        mask = np.repeat(np.arange(len(counts)) % 2, counts).reshape(mask["size"], order="F")
+        return _from_run_lengths(mask)
     if isinstance(mask, str | os.PathLike):
         from PIL import Image, UnidentifiedImageError
 
@@ -94,6 +84,15 @@ def load_mask(mask: np.ndarray | dict | str | os.PathLike) -> np.ndarray:
     if mask.ndim != 2 or not mask.size:
         raise UserError(f"mask: expected an array [height, width], found shape {list(mask.shape)}")
     return mask != 0
+
+
+def _from_run_lengths(mask: dict) -> np.ndarray:
+    try:
+        height, width = mask["size"]
+        flat = np.repeat(np.arange(len(mask["counts"])) % 2 == 1, mask["counts"])
+        return flat.reshape(width, height).T
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"mask: expected run lengths {{size: [height, width], counts}} that fill the size, found {mask!r:.80}") from None
 
 
 def _coordinates(kind: str, field: str, values, height: int, width: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sv_jax.errors import unknown
 from sv_jax.scenes.scene import Scene
-from sv_jax.tasks import choices, numbers
+from sv_jax.tasks import choices, existence, motion, numbers, plans
 from sv_jax.tasks.qa import QA
 from sv_jax.tasks.view import View
 
@@ -22,6 +22,14 @@ TASKS: dict[str, Task] = {
     "position_comparison": choices.position_comparison,
     "size_comparison": choices.size_comparison,
     "depth": numbers.depth,
+    "relative_distance": choices.relative_distance,
+    "existence": existence.existence,
+    "view_change": motion.view_change,
+    "rotation": motion.rotation,
+    "object_matching": motion.object_matching,
+    "route_plan": plans.route_plan,
+    "obstacles": plans.obstacles,
+    "area_estimation": numbers.area_estimation,
 }
 
 
@@ -41,7 +49,7 @@ def ask(scene: Scene | View, rng: np.random.Generator, n: int, tasks: Iterable[s
     names = [names[i] for i in rng.permutation(len(names))]
     found: list[QA] = []
     taken: set[tuple] = set()
-    for _ in range(n // max(len(names), 1) + 1):  # one round more than an even share needs, for tasks that drop out
+    for _ in range(-(-n // max(len(names), 1)) + 1):  # one round more than an even share needs, for tasks that drop out
         for name in tuple(names):
             qa = _new(TASKS[name], view, rng, taken)
             if qa is None:
@@ -57,7 +65,7 @@ def _new(task: Task, view: View, rng: np.random.Generator, taken: set[tuple], tr
         qa = task(view, rng)
         if qa is None:
             return None
-        key = (qa.task, *sorted(qa.semantic.split(", ")), qa.answer_si)
+        key = (qa.task, *sorted((qa.semantic or "").split(", ")), qa.frames, qa.answer_si)
         if key not in taken:
             taken.add(key)
             return qa

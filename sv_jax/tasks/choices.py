@@ -1,4 +1,4 @@
-"""Tasks that are answered with A or B: position_comparison, size_comparison."""
+"""Tasks that are answered with a letter: position_comparison, size_comparison, relative_distance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from sv_jax.tasks import refer
+from sv_jax.tasks import refer, units
 from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
 
@@ -22,6 +22,12 @@ TALLER_TEMPLATES = (
     "Which object is taller?",
     "Which of the two is taller?",
     "Which object has the greater height?",
+)
+CLOSEST_TEMPLATES = (
+    "Measured between closest points, which is closest to {a}?",
+    "Which object is closest to {a}, measured between their closest points?",
+    "Which of these is closest to {a} by the distance between closest points?",
+    "Going by the closest points, which object is nearest to {a}?",
 )
 
 
@@ -70,3 +76,57 @@ def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
 def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:
     """Whether `a` is taller by the margin, and what the clip shows of both says so too."""
     return (a.height - b.height) / a.height >= MARGIN and view.visible_height(a) >= 1.05 * view.visible_height(b)
+
+
+def relative_distance(view: View, rng: np.random.Generator) -> QA | None:
+    """Which of two to four objects is closest to another one, by closest points; a subset of the objects, so that the options leave out
+    near ones and far ones alike. Half of the time, if it can, it takes a set in which another one looks closer in the image."""
+    sets = [
+        (anchor, options)
+        for anchor in view.seen
+        for count in range(2, len(LETTERS) + 1)
+        for options in combinations([seen for seen in view.seen if seen is not anchor], count)
+        if len({seen.phrase for seen in (anchor, *options)}) == count + 1 and _clearly_closest(view, anchor, options)
+    ]
+    deceiving = [(anchor, options) for anchor, options in sets if _looks_closest(anchor, options) is not _closest(view, anchor, options)]
+    if deceiving and rng.random() < 0.5:
+        sets = deceiving
+    if not sets:
+        return None
+    count = rng.choice(sorted({len(options) for _, options in sets}))  # drawn first: most sets have two options
+    sets = [both for both in sets if len(both[1]) == count]
+    anchor, options = sets[rng.integers(len(sets))]
+    options = tuple(options[i] for i in rng.permutation(len(options)))
+    letter = LETTERS[options.index(_closest(view, anchor, options))]
+    called, marks = refer.names(view, (anchor, *options), rng, refer.ALL_KINDS)
+    unit = units.DISTANCE[view.scene.scale]
+    stated = [
+        f"{seen.phrase} ({key}): {units.with_unit(view.gap(anchor, seen), unit)}" for seen, key in zip(options, LETTERS, strict=False)
+    ]
+    return refer.record(
+        view, "relative_distance", ", ".join(seen.phrase for seen in (anchor, *options)),
+        f"from {anchor.phrase}: {'; '.join(stated)}; closest: {letter}",
+        question=CLOSEST_TEMPLATES[rng.integers(len(CLOSEST_TEMPLATES))].format(a=called[0]),
+        options=called[1:], answer=letter, answer_type="choice", marks=marks,
+    )  # fmt: skip
+
+
+def _closest(view: View, anchor: Seen, options: tuple[Seen, ...]) -> Seen:
+    return min(options, key=lambda seen: view.gap(anchor, seen))
+
+
+def _looks_closest(anchor: Seen, options: tuple[Seen, ...]) -> Seen:
+    """The option whose box is nearest to the anchor's in the first frame, middle to middle."""
+    return min(options, key=lambda seen: sum((seen.box[i] + seen.box[i + 2] - anchor.box[i] - anchor.box[i + 2]) ** 2 for i in (0, 1)))
+
+
+def _clearly_closest(view: View, anchor: Seen, options: tuple[Seen, ...]) -> bool:
+    """Whether one option is closest by the margin, does not touch, and is also the one whose centre is closest: the paper compares
+    centroids, others closest points."""
+    gaps = [view.gap(anchor, seen) for seen in options]
+    if None in gaps:
+        return False
+    first, second = sorted(gaps)[:2]
+    centres = [np.linalg.norm(seen.object.center - anchor.object.center) for seen in options]
+    apart = (second - first) / second >= MARGIN and first >= MARGIN * max(anchor.object.size)
+    return apart and int(np.argmin(centres)) == int(np.argmin(gaps))

@@ -80,7 +80,7 @@ def regions(view: View) -> QA | None:
         return None
     rng = _rng(view)
     named = [seen for seen in view.seen if seen.unique] if rng.random() < NAMED else []
-    most = min(len(named or view.seen), PHRASES if named else len(refer.MARK_COLORS))
+    most = min(len(named or view.seen), PHRASES if named else MARKED)
     chosen = tuple((named or view.seen)[i] for i in rng.permutation(len(named or view.seen))[: rng.integers(1, most + 1)])
     called, marks = (refer.phrases(chosen), ()) if named else refer.marked(view, chosen, rng)
     nearest, tallest = min(chosen, key=lambda seen: seen.depth), max(chosen, key=lambda seen: seen.height)
@@ -122,6 +122,7 @@ def _target(view: View, task: str, question: str, answer: str, **fields) -> QA:
 
 NAMED = 0.75  # share of `regions` that call objects by their phrases where they can ...
 PHRASES = 3  # ... and the most that they call so
+MARKED = 2  # the most that they mark
 
 # Targets that are no questions, by name; a dataset takes them as tasks.
 DESCRIPTIONS: dict[str, Callable[[View], QA | None]] = {

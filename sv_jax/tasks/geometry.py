@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import ConvexHull, cKDTree
 
 from sv_jax.scenes.scene import Object, Solid
 from sv_jax.tasks import gjk
@@ -38,6 +40,50 @@ def inner_pixel(mask: np.ndarray) -> tuple[int, int, int]:
     rows, columns = np.nonzero(inside)
     middle = len(rows) // 2
     return int(columns[middle]) - 1, int(rows[middle]) - 1, deep
+
+
+def hull(points: np.ndarray) -> np.ndarray:
+    """Corners [m, 2], counter-clockwise, of the convex hull of points [n, 2]."""
+    return points[ConvexHull(points).vertices]
+
+
+def area(corners: np.ndarray) -> float:
+    """Area of a polygon [n, 2], counter-clockwise."""
+    (x, y), (u, v) = corners.T, np.roll(corners, -1, 0).T
+    return float((x * v - y * u).sum() / 2)
+
+
+def outline(solids: Sequence[Solid]) -> np.ndarray:
+    """Corners [n, 2], counter-clockwise, of the convex outline of solids seen from above; round ones count as polygons of 64 corners."""
+    around = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    corners = {"box": np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]), "round": np.stack([np.cos(around), np.sin(around)], -1)}
+    placed = []
+    for solid in solids:
+        turn = np.array([[np.cos(solid.yaw), np.sin(solid.yaw)], [-np.sin(solid.yaw), np.cos(solid.yaw)]])
+        placed.append(solid.center[:2] + corners.get(solid.kind, corners["round"]) * solid.size[:2] / 2 @ turn)
+    return hull(np.concatenate(placed))
+
+
+def gaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit edge normals [n + m, 2], out of `a` or into `b`, of two convex polygons [n, 2], [m, 2], counter-clockwise, and the gap [n + m]
+    between the two along each of them, negative where they overlap. They are apart where one of the gaps is positive."""
+    edges = np.concatenate([np.roll(p, -1, 0) - p for p in (a, -b)])
+    normals = np.stack([edges[:, 1], -edges[:, 0]], -1) / np.linalg.norm(edges, axis=1, keepdims=True)
+    low, high = (np.einsum("nd,md->nm", normals, p) for p in (b, a))  # no BLAS: its threads cost more than such small products
+    return normals, low.min(1) - high.max(1)
+
+
+def separation(a: np.ndarray, b: np.ndarray) -> float:
+    """By how much two convex polygons stand apart along the best edge normal; negative: how deep one is in the other."""
+    return float(gaps(a, b)[1].max())
+
+
+def run_lengths(mask: np.ndarray) -> dict:
+    """A bool mask [H, W] as COCO's uncompressed run lengths, {"size": [H, W], "counts": [zeros, ones, zeros, ...]}, column by column."""
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *edges, flat.size]).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
 
 
 def cloud_distance(a: np.ndarray, b: np.ndarray, below: float = np.inf) -> float:

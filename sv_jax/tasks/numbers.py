@@ -1,4 +1,4 @@
-"""Tasks that are answered with a number: object_size, absolute_distance, depth, counting."""
+"""Tasks that are answered with a number: object_size, absolute_distance, depth, counting, area_estimation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from sv_jax.tasks import refer, units
+from sv_jax.tasks import geometry, refer, units
 from sv_jax.tasks.qa import QA
 from sv_jax.tasks.view import VISIBLE, Seen, View
 
@@ -37,6 +37,16 @@ COUNT_TEMPLATES = (
     "Count the {group} in the video.",
     "What is the number of {group} in the video?",
 )
+AREA_TEMPLATES = (
+    "What ground area does {a} cover, seen from above, in {unit}?",
+    "How many {unit} of ground does {a} cover, seen from above?",
+    "Give the area of the footprint of {a} in {unit}.",
+    "In {unit}, how large is the footprint of {a}?",
+    "Estimate the footprint area of {a}, in {unit}.",
+)
+AREA_SCALES = ("drone",)
+REGION = 0.05  # share of the first frame that an object must fill for its area to be asked ...
+STEEPEST = np.radians(60)  # ... and the largest angle between the view of it and the vertical
 
 
 def _one(rng: np.random.Generator, candidates: list):
@@ -120,3 +130,33 @@ def counting(view: View, rng: np.random.Generator) -> QA | None:
 def _clear(view: View, index: int) -> bool:
     """Whether some frame shows the object clearly."""
     return bool((view.pixels[:, index] >= VISIBLE * view.scene.ids[0].size).any())
+
+
+def area_estimation(view: View, rng: np.random.Generator) -> QA | None:
+    """Area of the footprint of an object that fills a good part of the first frame, in square metres. Drone scenes only."""
+    if view.scene.scale not in AREA_SCALES:
+        return None
+    seen = _one(rng, [s for s in view.seen if _shows_area(view, s)])
+    if seen is None:
+        return None
+    value = geometry.area(geometry.outline(seen.object.solids))
+    width, length = map(float, seen.object.size[:2])
+    share = round(100 * value / (width * length))
+    called, marks = refer.names(view, (seen,), rng, ("box", "mask"))
+    return refer.about(
+        view, (seen,), "area_estimation", body=f"{share} % of {units.number(width)} m x {units.number(length)} m; {units.number(value)} m2",
+        question=AREA_TEMPLATES[rng.integers(len(AREA_TEMPLATES))].format(a=called[0], unit=units.NAMES["m²"]),
+        answer=units.number(value), answer_type="number", unit="m²", answer_si=value, marks=marks,
+    )  # fmt: skip
+
+
+def _shows_area(view: View, seen: Seen) -> bool:
+    """Whether an object is large enough in the first frame and seen steeply enough, one of its parts fills its convex outline from above,
+    so that this is its footprint, and the clip shows that outline within 5 %."""
+    if view.pixels[0, seen.index] < REGION * view.scene.ids[0].size:
+        return False
+    across, up = np.linalg.norm(view.scene.poses[0, :2, 3] - seen.object.center[:2]), view.scene.poses[0, 2, 3] - seen.object.center[2]
+    if np.arctan2(across, up) > STEEPEST:
+        return False
+    whole, *parts = (geometry.area(geometry.outline(solids)) for solids in (seen.object.solids, *((s,) for s in seen.object.solids)))
+    return max(parts) >= 0.98 * whole and geometry.area(view.outline(seen.index)) >= 0.95 * whole

@@ -23,13 +23,13 @@ class QA:
     answer: str  # a letter, a plain number in `unit`, or free text
     answer_type: str  # "choice", "number" or "text"
     options: tuple[str, ...] | None = None  # texts of A, B, …
-    unit: str | None = None  # "mm", "cm" or "m"; None for counts
-    answer_si: float | None = None  # the exact value in metres (or the count) behind the rounded answer
-    semantic: str | None = None  # phrases of the objects the question is about, in its order, joined by ", "
-    scale_anchor: str | None = None  # "10 cm level", see units.level
+    unit: str | None = None  # "mm", "cm", "m", "km", "m²", "°", …; None for counts
+    answer_si: float | None = None  # the exact value in SI units (angles in radians), or the count, behind the rounded answer
+    semantic: str | None = None  # phrases of the objects the question is about, in its order, joined by ", "; None without
+    scale_anchor: str | None = None  # "10 cm level", see units.level; None for tasks that need no scale
     reasoning: str = ""  # with the <semantic> and <scale> tags in it; "" gives a bare answer
     frames: tuple[int, ...] | None = None  # frames that must be shown; None is all of them
-    marks: tuple[dict, ...] = ()  # {"kind": "point" | "box" | "mask", "frame": int, "xy" | "xyxy": pixels, "color": str}
+    marks: tuple[dict, ...] = ()  # {"kind": "point" | "box" | "mask", "frame", "xy" | "xyxy" | "mask", "color"}: inputs/marks.py
     extra: dict | None = None  # of a published record: its format's name -> the fields that have no place here
 
     def __post_init__(self):

@@ -11,7 +11,9 @@ from sv_jax.tasks.qa import QA
 from sv_jax.tasks.view import Seen, View
 
 MARK_SHARE = 0.25  # of the questions that could use plain phrases; an ambiguous phrase always needs a mark
-MARK_COLORS = ("red", "blue")
+MARK_COLORS = ("red", "blue", "green", "yellow")
+MARK_KINDS = ("point", "box")
+ALL_KINDS = (*MARK_KINDS, "mask")
 POINT_INSIDE = 9  # pixels of the object on all sides of a point that marks it: the disc drawn there must not reach its neighbours
 
 
@@ -45,16 +47,20 @@ def clauses(view: View, chosen: Iterable[Seen]) -> str:
     return "; ".join(clause(view, seen) for seen in chosen)
 
 
-def reasoning(view: View, semantic: str, body: str) -> str:
-    """The two anchors, then the facts that lead to the answer."""
-    return f"<semantic>{semantic}</semantic> <scale>{view.level}</scale> {body}."
+def reasoning(semantic: str | None, level: str | None, body: str) -> str:
+    """The anchors that the task has, then the facts that lead to the answer."""
+    anchors = [f"<{tag}>{text}</{tag}>" for tag, text in (("semantic", semantic), ("scale", level)) if text is not None]
+    return " ".join([*anchors, f"{body}."])
 
 
-def names(view: View, chosen: tuple[Seen, ...], rng: np.random.Generator) -> tuple[tuple[str, ...], tuple[dict, ...]]:
-    """How a question calls the chosen objects ("the red mug", "the object in the red box"), and the marks to draw in the first frame."""
-    if all(seen.unique for seen in chosen) and rng.random() >= MARK_SHARE:
+def names(
+    view: View, chosen: tuple[Seen, ...], rng: np.random.Generator, kinds: tuple[str, ...] = MARK_KINDS
+) -> tuple[tuple[str, ...], tuple[dict, ...]]:
+    """How a question calls the chosen objects ("the red mug", "the object in the red box"), and the marks to draw in the first frame, of
+    one of `kinds`. Where there are more objects than colours it takes phrases, which must be unique."""
+    if len(chosen) > len(MARK_COLORS) or (all(seen.unique for seen in chosen) and rng.random() >= MARK_SHARE):
         return phrases(chosen), ()
-    return marked(view, chosen, rng)
+    return marked(view, chosen, rng, kinds)
 
 
 def phrases(chosen: tuple[Seen, ...]) -> tuple[str, ...]:
@@ -62,21 +68,28 @@ def phrases(chosen: tuple[Seen, ...]) -> tuple[str, ...]:
     return tuple(f"the {seen.phrase}" for seen in chosen)
 
 
-def marked(view: View, chosen: tuple[Seen, ...], rng: np.random.Generator) -> tuple[tuple[str, ...], tuple[dict, ...]]:
+def marked(
+    view: View, chosen: tuple[Seen, ...], rng: np.random.Generator, kinds: tuple[str, ...] = MARK_KINDS
+) -> tuple[tuple[str, ...], tuple[dict, ...]]:
     """`names` with a mark for each object."""
-    kind = "point" if rng.random() < 0.5 else "box"
+    kind = kinds[int(len(kinds) * rng.random())]
     inner = [geometry.inner_pixel(view.mask(seen.index)) for seen in chosen]
-    if min(deep for *_, deep in inner) < POINT_INSIDE:
+    if kind == "point" and min(deep for *_, deep in inner) < POINT_INSIDE:
         kind = "box"
     marks = []
     for seen, (x, y, _), color in zip(chosen, inner, MARK_COLORS, strict=False):
-        where = {"xy": [x + 0.5, y + 0.5]} if kind == "point" else {"xyxy": _around(view, seen.box)}
+        if kind == "point":
+            where = {"xy": [x + 0.5, y + 0.5]}
+        elif kind == "box":
+            where = {"xyxy": around(view, seen.box)}
+        else:
+            where = {"mask": geometry.run_lengths(view.mask(seen.index))}
         marks.append({"kind": kind, "frame": 0, **where, "color": color})
-    preposition = {"point": "at", "box": "in"}[kind]
+    preposition = {"point": "at", "box": "in", "mask": "under"}[kind]
     return tuple(f"the object {preposition} the {mark['color']} {kind}" for mark in marks), tuple(marks)
 
 
-def _around(view: View, box: tuple[int, int, int, int]) -> list[int]:
+def around(view: View, box: tuple[int, int, int, int]) -> list[int]:
     """The box two pixels wider on each side, inside the frame, so that its outline does not cover the object."""
     height, width = view.scene.ids.shape[1:]
     x0, y0, x1, y1 = box
@@ -90,9 +103,10 @@ def about(view: View, chosen: tuple[Seen, ...], task: str, *, body: str = "", **
     return record(view, task, semantic, facts, **fields)
 
 
-def record(view: View, task: str, semantic: str, facts: str, **fields) -> QA:
-    """A QA of this scene whose reasoning states `facts`. Its id is set by `ask`."""
+def record(view: View, task: str, semantic: str | None, facts: str, *, scaled: bool = True, **fields) -> QA:
+    """A QA of this scene whose reasoning states `facts`. Its id is set by `ask`. Not `scaled`: without the scale anchor."""
+    level = view.level if scaled else None
     return QA(
-        id="", scene_id=view.scene.id, task=task, scale=view.scene.scale, semantic=semantic, scale_anchor=view.level,
-        reasoning=reasoning(view, semantic, facts), **fields,
+        id="", scene_id=view.scene.id, task=task, scale=view.scene.scale, semantic=semantic, scale_anchor=level,
+        reasoning=reasoning(semantic, level, facts), **fields,
     )  # fmt: skip

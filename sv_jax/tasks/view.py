@@ -49,19 +49,24 @@ class View:
     @cached_property
     def seen(self) -> tuple[Seen, ...]:
         """The objects clearly visible in the first frame, from left to right."""
-        height, width = self.scene.ids.shape[1:]
+        width = self.scene.ids.shape[2]
         phrases = [o.phrase for o in self.scene.objects]
         found = []
         for index, thing in enumerate(self.scene.objects):
-            if self.pixels[0, index] < VISIBLE * height * width:
+            box = self.box(index)
+            if box is None:
                 continue
-            mask = self.mask(index)
-            x0, y0, x1, y1 = box = geometry.box_of(mask)
-            if x1 - x0 < SIDE * width or y1 - y0 < SIDE * height:
-                continue
-            depth = float(self.scene.depth[0][mask].min())
-            found.append(Seen(index, thing, phrases.count(thing.phrase) == 1, box, depth, 50 * (x0 + x1) // width))
+            depth = float(self.scene.depth[0][self.mask(index)].min())
+            found.append(Seen(index, thing, phrases.count(thing.phrase) == 1, box, depth, 50 * (box[0] + box[2]) // width))
         return tuple(sorted(found, key=lambda s: s.box[0] + s.box[2]))
+
+    def box(self, index: int, frame: int = 0) -> tuple[int, int, int, int] | None:
+        """x0, y0, x1, y1 (exclusive) of an object that a frame shows clearly, else None."""
+        height, width = self.scene.ids.shape[1:]
+        if self.pixels[frame, index] < VISIBLE * height * width:
+            return None
+        x0, y0, x1, y1 = box = geometry.box_of(self.mask(index, frame))
+        return box if x1 - x0 >= SIDE * width and y1 - y0 >= SIDE * height else None
 
     @cached_property
     def level(self) -> str:
@@ -81,6 +86,10 @@ class View:
     def cloud(self, index: int) -> np.ndarray:
         """f64 [n, 3]: the visible world points of an object, over all frames."""
         return self._once("cloud", index, lambda: self.points[self.scene.ids == index + 1])
+
+    def outline(self, index: int) -> np.ndarray:
+        """f64 [n, 2]: corners, counter-clockwise, of the convex outline of an object's visible points, seen from above."""
+        return self._once("outline", index, lambda: geometry.hull(self.cloud(index)[:, :2]))
 
     def visible_height(self, seen: Seen) -> float:
         """Metres that the object's pixels span vertically, with half a pixel more at both ends."""

@@ -10,11 +10,13 @@ from sv_jax.data import BuildConfig, SplitConfig, build, open_split, train_itera
 from sv_jax.errors import UserError
 from sv_jax.scenes.scene import SCALES
 
+SIX = ("object_size", "absolute_distance", "counting", "position_comparison", "size_comparison", "depth")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = str(tmp_path_factory.mktemp("data") / "set")
-    build(BuildConfig(out, (SplitConfig("train", 3, 0),), questions=4))
+    build(BuildConfig(out, (SplitConfig("train", 3, 0),), tasks=SIX, questions=4))
     return out
 
 
@@ -62,6 +64,15 @@ def test_filters_by_scale_and_task(folder):
     assert found == {(s, t) for s in ("tiny", "drone") for t in ("depth", "counting")}
     batch = next(train_iterator(folder, "train", seed=0, batch=8, tasks=("depth",)))
     assert {sample["qa"].task for sample in batch} == {"depth"}
+
+
+def test_questions_about_frames_that_are_cut_off_are_left_out(tmp_path):
+    out = str(tmp_path / "set")
+    build(BuildConfig(out, (SplitConfig("train", 2, 0),), scales=("indoor",), tasks=("view_change", "depth"), questions=6))
+    asked, short = open_split(out, "train"), open_split(out, "train", frames=2)
+    named = {asked.qa(i).id: asked.qa(i).frames for i in range(len(asked))}
+    left = {short[i]["qa"].id for i in range(len(short))}
+    assert left == {key for key, frames in named.items() if frames is None or max(frames) < 2} and 0 < len(left) < len(named)
 
 
 def test_small_cache_gives_the_same_frames(folder):

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from sv_jax.errors import UserError
-from sv_jax.inputs.marks import COLORS, draw, load_mask, mention, rle
+from sv_jax.inputs.marks import COLORS, draw, load_mask, mention
+from sv_jax.tasks.geometry import run_lengths
 
 GREY = np.full((2, 100, 200, 3), 100, np.uint8)
 
@@ -93,7 +94,7 @@ def test_a_bad_mark_is_one_line(mark, message):
 @pytest.mark.parametrize("kind", ["zeros", "ones", "random"])
 def test_run_lengths_give_the_mask_back_and_draw_as_it_does(kind):
     mask = {"zeros": np.zeros((5, 7)), "ones": np.ones((5, 7)), "random": np.random.default_rng(0).random((5, 7)) < 0.5}[kind].astype(bool)
-    runs = json.loads(json.dumps(rle(mask)))
+    runs = json.loads(json.dumps(run_lengths(mask)))
     assert np.array_equal(load_mask(runs), mask)
     assert sum(runs["counts"]) == 35 and sum(runs["counts"][1::2]) == mask.sum()
     frames = np.zeros((1, 10, 14, 3), np.uint8)
@@ -102,5 +103,5 @@ def test_run_lengths_give_the_mask_back_and_draw_as_it_does(kind):
 
 
 def test_run_lengths_of_another_size_are_refused():
-    with pytest.raises(UserError, match="run lengths of 3 pixels, expected 2 x 2"):
+    with pytest.raises(UserError, match="run lengths .* that fill the size"):
         load_mask({"size": [2, 2], "counts": [3]})

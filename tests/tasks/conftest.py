@@ -10,3 +10,9 @@ from sv_jax.scenes.scene import SCALES
 def scenes():
     """Eight scenes of every scale."""
     return list(generate_many([(scale, seed) for scale in SCALES for seed in range(100, 108)]))
+
+
+@pytest.fixture(scope="session")
+def many(scenes):
+    """Twenty-four scenes of every scale, `scenes` among them: some tasks need a scene that happens to allow them."""
+    return scenes + list(generate_many([(scale, seed) for scale in SCALES for seed in range(108, 124)]))

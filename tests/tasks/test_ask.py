@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from sv_jax.errors import UserError
+from sv_jax.inputs.marks import load_mask
 from sv_jax.rewards import parsing
+from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import TASKS, ask, describe
 from sv_jax.tasks.describe import pair, regions
 from sv_jax.tasks.numbers import plural
+from sv_jax.tasks.units import NAMES
 from sv_jax.tasks.view import View
 
 
@@ -46,9 +49,9 @@ def test_completion_parses_to_answer_and_anchors(questions):
         assert parsing.tag(text, "scale") == qa.scale_anchor
         if qa.answer_type == "number":
             assert re.fullmatch(r"\d+(\.\d+)?", qa.answer)
-            assert qa.unit is None or {"mm": "millimetres", "cm": "centimetres", "m": "metres"}[qa.unit] in qa.question
+            assert qa.unit is None or NAMES[qa.unit] in qa.question
         else:
-            assert qa.answer in "AB" and len(set(qa.options)) == 2
+            assert qa.answer in "ABCD"[: len(qa.options)] and len(set(qa.options)) == len(qa.options)
 
 
 def test_reasoning_says_what_the_description_says(scenes):
@@ -60,11 +63,11 @@ def test_reasoning_says_what_the_description_says(scenes):
 
 
 def test_reasoning_is_short(questions):
-    assert max(len(re.findall(r"\w+|[^\w\s]", qa.reasoning)) for qa in questions) <= 80
+    assert max(len(re.findall(r"\w+|[^\w\s]", qa.reasoning)) for qa in questions) <= 100
 
 
 def test_right_options_are_balanced(questions):
-    letters = Counter(qa.answer for qa in questions if qa.answer_type == "choice")
+    letters = Counter(qa.answer for qa in questions if qa.answer_type == "choice" and len(qa.options) == 2)
     assert 0.35 < letters["A"] / letters.total() < 0.65
     named = [qa for qa in questions if qa.task != "counting"]
     marked = sum(bool(qa.marks) for qa in named) / len(named)
@@ -75,14 +78,17 @@ def test_marks_lie_in_the_frame_on_their_object(scenes, questions):
     by_id = {scene.id: scene for scene in scenes}
     for qa in questions:
         scene = by_id[qa.scene_id]
-        for mark, phrase in zip(qa.marks, qa.semantic.split(", "), strict=False):
+        for mark, phrase in zip(qa.marks, (qa.semantic or "").split(", "), strict=False):
             if mark["kind"] == "box":
                 x0, y0, x1, y1 = mark["xyxy"]
                 height, width = scene.ids.shape[1:]
                 assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+            elif mark["kind"] == "mask":
+                (number,) = np.unique(scene.ids[mark["frame"]][load_mask(mark["mask"])])
+                assert scene.objects[number - 1].phrase == phrase
             else:
                 x, y = mark["xy"]
-                assert scene.objects[scene.ids[0][int(y), int(x)] - 1].phrase == phrase
+                assert scene.objects[scene.ids[mark["frame"]][int(y), int(x)] - 1].phrase == phrase
 
 
 def test_description_lists_the_first_frame_from_left_to_right(scenes):
@@ -178,6 +184,9 @@ def _phrase_under(mark, scene):
 def test_level_does_not_depend_on_the_question(questions):
     by_scene = {}
     for qa in questions:
+        if qa.scale_anchor is None:
+            assert qa.task in ("view_change", "rotation", "object_matching")
+            continue
         assert by_scene.setdefault(qa.scene_id, qa.scale_anchor) == qa.scale_anchor
 
 
@@ -195,8 +204,12 @@ def test_empty_scene_gives_nothing(scenes):
 
 def test_every_task_is_asked_at_every_scale(questions):
     asked = Counter((qa.task, qa.scale) for qa in questions)
-    assert {task for task, _ in asked} == set(TASKS)
-    assert all(asked[task, scale] for task in TASKS for scale in {s for _, s in asked})
+    rare = {"object_matching", "route_plan", "obstacles", "area_estimation"}  # of few scenes or scales: see test_recompute.py
+    assert all(asked[task, scale] for task in set(TASKS) - rare for scale in SCALES)
+
+
+def test_many_tasks_still_fill_the_number_of_questions(scenes):
+    assert all(len(ask(scene, np.random.default_rng(0), 8)) == 8 for scene in scenes if len(scene.objects) > 3)
 
 
 @pytest.mark.parametrize(

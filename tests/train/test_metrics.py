@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def test_tensorboard_shows_the_values_and_forgets_the_steps_that_a_resumed_run_m
     with RunLogger(tmp_path, Config()) as log:
         for step in (1, 2, 3):
             log.write(step, {"loss": step / 2})
+    time.sleep(1.1)  # the files are read in the order of their names, which hold the second in which they were begun
     with RunLogger(tmp_path, Config(), start=1) as log:
         log.write(2, {"loss": 7.0})
     events = EventAccumulator(str(tmp_path / "tensorboard"))

@@ -14,10 +14,11 @@ import numpy as np
 
 from sv_jax.data.published.item import BadRecord
 from sv_jax.errors import UserError
-from sv_jax.inputs.marks import COLORS, rle
+from sv_jax.inputs.marks import COLORS
 from sv_jax.inputs.media import load_image
 from sv_jax.inputs.processor import resize
 from sv_jax.inputs.video import read_video
+from sv_jax.tasks.geometry import run_lengths
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -134,7 +135,7 @@ def _placed(mark: dict, clip: Clip, root: str) -> dict:
         canvas = np.zeros(clip.frames.shape[1:3], bool)
         rows, columns = (np.arange(n) * have // n for n, have in zip(shown, mask.shape, strict=True))
         canvas[: shown[0], : shown[1]] = mask[rows][:, columns]
-        return placed | {"mask": rle(canvas)}
+        return placed | {"mask": run_lengths(canvas)}
     if mark["kind"] == "point":
         return placed | {"xy": (_point(mark["yx"], height, width) * by).round(2).tolist()}
     box = np.clip(np.asarray(mark["xyxy"], float).reshape(2, 2), 0, (width, height))
