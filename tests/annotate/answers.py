@@ -7,6 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from sv_jax.annotate.annotate import annotate
+from sv_jax.annotate.dataset import ASKED
 from sv_jax.annotate.oracle import Noise, Oracle
 from sv_jax.annotate.specialists import Clip
 from sv_jax.scenes.scene import Scene
@@ -58,7 +59,7 @@ def compare(scenes: list[Scene], noise: Noise, questions: int = 18, **options) -
         turn[:3, :3], turn[:3, 3] = np.linalg.qr(rng.normal(size=(3, 3)))[0], rng.normal(size=3)
         turn[:3, 0] *= np.linalg.det(turn[:3, :3])
         exact = View(scene)
-        for qa in ask(measured(scene, noise, turn=turn, **options), rng, questions):
+        for qa in ask(measured(scene, noise, turn=turn, **options), rng, questions, (*ASKED, "counting")):
             truth = exact_answer(qa, exact)
             if truth is None:
                 continue
