@@ -26,7 +26,8 @@ from sv_jax.inputs.video import read_video
 from sv_jax.scenes.scene import SCALES, Scene
 from sv_jax.tasks import QA, ask
 
-# What was compared with the exact answers under noise. No counting: a detector finds what it was asked for, in the first frame, which need not be all that the video shows.
+# What was compared with the exact answers under noise. No counting: a detector finds what it was asked for, in the first frame, which need
+# not be all that the video shows.
 ASKED = ("object_size", "absolute_distance", "position_comparison", "size_comparison", "depth")
 
 
