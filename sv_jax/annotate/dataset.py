@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from sv_jax.annotate.lift import check_intrinsics
 from sv_jax.annotate.specialists import DEPTHS, DETECTORS, TRACKERS, VIDEO_DEPTHS, Clip, choose
 from sv_jax.data import codec, sets
 from sv_jax.errors import UserError, unknown
+from sv_jax.files import new_folder
 from sv_jax.inputs.processor import resize
 from sv_jax.inputs.video import read_video
 from sv_jax.scenes.scene import SCALES, Scene
@@ -79,20 +78,10 @@ def annotate_videos(cfg: AnnotateConfig, progress: Callable[[int], None] = lambd
     depth, detect, track = choose("depth", cfg.depth, DEPTHS), choose("detect", cfg.detect, DETECTORS), choose("track", cfg.track, TRACKERS)
     video_depth = choose("video_depth", cfg.video_depth, VIDEO_DEPTHS) if cfg.video_depth is not None else None
     run = partial(_measure, cfg=cfg, depth=depth, detect=detect, track=track, video_depth=video_depth)
-    temporary = out.with_name(f"{out.name}.tmp-{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
+    with new_folder(out) as folder:
         config = {name: value for name, value in dataclasses.asdict(cfg).items() if name != "out"}
-        manifest = {"config": config} | _write(cfg, temporary, run, progress)
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        manifest = {"config": config} | _write(cfg, folder, run, progress)
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
     return manifest
 
 

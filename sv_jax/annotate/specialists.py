@@ -82,7 +82,7 @@ class Disk:
                 f"{self._file(clip)}: boxes {list(boxes.shape)} and {len(said)} phrases; expected a phrase and 4 numbers for each"
             )
         kept = [i for i, phrase in enumerate(said) if not phrases or phrase in phrases]
-        score = self._arrays(clip).get("score", np.ones(len(said)))
+        score = self._array(clip, "score") if "score" in self._names(clip) else np.ones(len(said))
         zoom = np.tile(np.array(clip.frames.shape[2:0:-1]) / self._size(clip)[::-1], 2)
         return Boxes(boxes[kept] * zoom, np.asarray(score)[kept], tuple(said[i] for i in kept))
 
@@ -95,24 +95,29 @@ class Disk:
     def _file(self, clip: Clip) -> str:
         return str(self._folder / f"{clip.name}.npz")
 
-    def _arrays(self, clip: Clip) -> dict[str, np.ndarray]:
+    def _names(self, clip: Clip) -> list[str]:
+        return self._read(clip, lambda stored: stored.files)
+
+    def _read(self, clip: Clip, get: Callable):
+        """`get` of the opened file, which reads an array when it is asked for."""
         try:
             with np.load(self._file(clip)) as stored:
-                return dict(stored)
+                return get(stored)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else "not an npz file of numbers and text"
             raise UserError(f"{self._file(clip)}: {reason}; expected what a specialist measured in {clip.name!r}") from None
 
     def _array(self, clip: Clip, key: str) -> np.ndarray:
-        arrays = self._arrays(clip)
-        if key not in arrays:
-            raise UserError(f"{self._file(clip)}: no {key} in it, found {', '.join(sorted(arrays)) or 'nothing'}")
-        return arrays[key]
+        names = self._names(clip)
+        if key not in names:
+            raise UserError(f"{self._file(clip)}: no {key} in it, found {', '.join(sorted(names)) or 'nothing'}")
+        return self._read(clip, lambda stored: stored[key])
 
     def _size(self, clip: Clip) -> np.ndarray:
         """Height and width of the pixels in which the file's boxes are: of its images where it has some, else of the video itself."""
-        images = [a for name, a in self._arrays(clip).items() if name in ("depth", "disparity", "ids") and a.ndim == 3]
-        return np.array(images[0].shape[1:] if images else clip.full)
+        images = [name for name in self._names(clip) if name in ("depth", "disparity", "ids")]
+        shape = self._array(clip, images[0]).shape if images else ()
+        return np.array(shape[1:] if len(shape) == 3 else clip.full)
 
     def _images(self, clip: Clip, key: str) -> np.ndarray:
         """[F, H, W] at the clip's size: the nearest pixel's value, since neither ids nor depth across an edge may be mixed."""

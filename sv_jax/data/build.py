@@ -11,8 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +21,7 @@ import numpy as np
 
 from sv_jax.data import codec, sets
 from sv_jax.errors import UserError, unknown
+from sv_jax.files import new_folder
 from sv_jax.scenes import generate_many
 from sv_jax.scenes.layout import OBJECTS
 from sv_jax.scenes.scene import SCALES, Scene
@@ -90,19 +89,9 @@ def build(cfg: BuildConfig, progress: Callable[[int, int], None] | None = None) 
     out = Path(cfg.out)
     if out.exists():
         return _existing(cfg, out)
-    temporary = out.with_name(f"{out.name}.tmp-{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
-        manifest = {"config": _plain(cfg), "splits": _write(cfg, temporary, progress)}
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with new_folder(out) as folder:
+        manifest = {"config": _plain(cfg), "splits": _write(cfg, folder, progress)}
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
     return manifest
 
 

@@ -79,6 +79,9 @@ def stack(n: int, make: Callable[[nnx.Rngs], nnx.Module], rngs: nnx.Rngs) -> nnx
     return make_all(rngs)
 
 
+STACKS = ("layers", "blocks")  # the attributes that hold a `stack`
+
+
 def one_by_one(model: nnx.Module) -> nnx.Module:
     """The model for inference on a CPU, where layers of their own are faster unrolled than a stack is scanned. Its arrays are views of the
     stacks', not a second copy. A model that lies on anything but one CPU device stays as it is."""
@@ -92,9 +95,6 @@ def one_by_one(model: nnx.Module) -> nnx.Module:
             if layers is not None and not isinstance(layers, nnx.List):
                 setattr(part, name, _layers(layers))
     return model
-
-
-STACKS = ("layers", "blocks")  # the attributes that hold a `stack`
 
 
 def _layers(stacked: nnx.Module) -> nnx.Module:

@@ -6,7 +6,6 @@ from itertools import combinations
 
 import numpy as np
 
-from sv_jax.scenes import camera
 from sv_jax.tasks import refer, units
 from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
@@ -93,15 +92,7 @@ def view_change(view: View, rng: np.random.Generator) -> QA | None:
 
 def _pairs(view: View) -> list[tuple[int, int]]:
     """Pairs of frames, earlier first, of which the second shows enough of what the first shows."""
-    return [pair for pair in combinations(range(len(view.scene.poses)), 2) if _shared(view, *pair) >= SHARED]
-
-
-def _shared(view: View, i: int, j: int) -> float:
-    """Share of the points of frame i that lie in the image of frame j, of every eighth row and column: all would take long."""
-    height, width = view.scene.ids.shape[1:]
-    points = view.points[i, ::8, ::8][np.isfinite(view.scene.depth[i, ::8, ::8])]
-    x, y, z = camera.project(points, view.scene.K, view.scene.poses[[j]])[0].T
-    return float(((z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).mean())
+    return [pair for pair in combinations(range(len(view.scene.poses)), 2) if view.overlap(*pair) >= SHARED]
 
 
 def _typical_depth(view: View, frame: int) -> float:

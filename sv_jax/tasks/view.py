@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sv_jax.scenes import camera
 from sv_jax.scenes.scene import Object, Scene
 from sv_jax.tasks import geometry, units
 
@@ -113,6 +114,16 @@ class View:
             return None
         visible = geometry.cloud_distance(self.cloud(i), self.cloud(j), below=1.05 * true)
         return true if true * (1 - 1e-6) <= visible < np.inf else None
+
+    def overlap(self, i: int, j: int) -> float:
+        """Share of the points of frame i that lie in the image of frame j, of every eighth row and column: all would take long."""
+        return self._once("overlap", i, j, lambda: self._overlap(i, j))
+
+    def _overlap(self, i: int, j: int) -> float:
+        height, width = self.scene.ids.shape[1:]
+        points = self.points[i, ::8, ::8][np.isfinite(self.scene.depth[i, ::8, ::8])]
+        x, y, z = camera.project(points, self.scene.K, self.scene.poses[[j]])[0].T
+        return float(((z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).mean())
 
     def _once(self, *call):
         """`call[-1]()`, kept under the rest of `call`."""

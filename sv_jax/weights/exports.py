@@ -11,7 +11,7 @@ import numpy as np
 from sv_jax.errors import UserError, unknown
 from sv_jax.models.spacevista.config import SCALES, ExpertsConfig, SpaceVistaConfig
 from sv_jax.weights.adapters import write_adapter
-from sv_jax.weights.folders import find_folder, new_folder
+from sv_jax.weights.folders import find_folder, model_folder
 from sv_jax.weights.load import as_dtype, open_model, write_model
 from sv_jax.weights.official import EXPERTS, refuse_unnamed
 from sv_jax.weights.safetensors_io import Tensor, cast, num_bytes
@@ -53,7 +53,7 @@ def export(
     if official:
         refuse_unnamed(cfg)
     gate, out = gates(scale, weights, cfg.experts) if as_ == "qwen" else None, Path(out)
-    with new_folder(out) as folder:
+    with model_folder(out) as folder:
         if as_ == "spacevista":
             write_model(folder, cfg, {name: cast(tensor, dtype) for name, tensor in tensors.items()}, source, limit, official)
             if official and cfg.experts:

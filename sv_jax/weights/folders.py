@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from sv_jax.errors import UserError
+from sv_jax.files import new_folder
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 REMOTE_CODE = "modeling_spacevista.py"
@@ -62,24 +62,18 @@ def read_json(path: str | Path) -> dict:
 
 
 @contextlib.contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
+def model_folder(path: str | Path) -> Iterator[Path]:
     """A folder that appears under its name only when the block has ended well. It takes the place of an empty folder or of an older
     model; a folder that holds anything else is left alone (`UserError`)."""
     path = Path(path)
     if path.exists() and (odd := _no_model_file(path)):
         raise UserError(f"{path}: holds {odd!r}, which is no file of a model; expected a new or an empty folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    old = path.with_name(f"{temporary.name}.old")
-    temporary.mkdir()
-    try:
-        yield temporary
+    with new_folder(path) as folder:
+        old = folder.with_name(f"{folder.name}.old")
+        yield folder
         if path.exists():
             os.replace(path, old)
-        os.replace(temporary, path)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _no_model_file(path: Path) -> str | None:

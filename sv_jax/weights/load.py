@@ -19,7 +19,7 @@ from sv_jax.models.dinov3.config import DINOv3Config
 from sv_jax.models.spacevista.config import ExpertsConfig, FusionConfig, SpaceVistaConfig
 from sv_jax.models.spacevista.model import SpaceVista
 from sv_jax.weights.adapters import read_adapter_configs, read_adapters
-from sv_jax.weights.folders import REMOTE_CODE, copy_processor_files, find_folder, new_folder, read_json
+from sv_jax.weights.folders import REMOTE_CODE, copy_processor_files, find_folder, model_folder, read_json
 from sv_jax.weights.foreign import refuse_config, refuse_folder, refuse_tensors
 from sv_jax.weights.names import UNUSED, Slot, canonical, name_faults, released, slots, to_file
 from sv_jax.weights.official import complete_config, expert_tensors, from_official, official_config, table_names, to_official
@@ -127,7 +127,7 @@ def save_model(model: SpaceVista, folder: str | Path, *, source: str | Path | No
         raise AssertionError(f"the model's parameters are not those of its config, which could not be loaded again: {sorted(odd)}")
     tensors = model_tensors(model, dtype)
     if jax.process_index() == 0:
-        with new_folder(folder) as new:
+        with model_folder(folder) as new:
             write_model(new, model.cfg, tensors, source)
     else:  # takes part in gathering each tensor
         for tensor in tensors.values():
@@ -202,7 +202,7 @@ def init_model(
     new = [slot for slot in slots_of(cfg) if slot.name not in tensors]
     leaves = _initial({path for slot in new for path in slot.paths}, cfg, seed)
     tensors |= {slot.name: leaf_tensor(slot, leaves) for slot in new}
-    with new_folder(out) as folder:
+    with model_folder(out) as folder:
         write_model(folder, cfg, tensors, qwen)
     return cfg
 
@@ -213,7 +213,7 @@ def random_dino(cfg: DINOv3Config, out: str | Path, seed: int = 0) -> None:
     wanted = [slot for slot in slots_of(whole) if slot.paths[0].startswith("dino.")]
     leaves = _initial({slot.paths[0] for slot in wanted}, whole, seed)
     tensors = {slot.name.removeprefix("model.dinov3.").removeprefix("model."): leaf_tensor(slot, leaves) for slot in wanted}
-    with new_folder(out) as folder:
+    with model_folder(out) as folder:
         write_folder(folder, tensors)
         write_json(folder / "config.json", cfg.to_hf())
 

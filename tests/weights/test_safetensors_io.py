@@ -10,7 +10,7 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from sv_jax.errors import UserError
-from sv_jax.weights.folders import new_folder
+from sv_jax.weights.folders import model_folder
 from sv_jax.weights.safetensors_io import (
     DTYPES,
     Tensor,
@@ -198,18 +198,18 @@ def test_a_write_that_fails_leaves_neither_file_nor_folder(tmp_path):
     broken = {"a": Tensor((2,), np.dtype(np.float32), lambda: np.zeros(2, np.float32)), "b": Tensor((2,), np.dtype(np.float32), fail)}
     with pytest.raises(RuntimeError):
         write_file(tmp_path / "a.safetensors", broken)
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "out") as folder:
+    with pytest.raises(RuntimeError), model_folder(tmp_path / "out") as folder:
         write_folder(folder, broken)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_folder_replaces_a_model_and_leaves_anything_else_alone(tmp_path):
     for text in ("one", "two"):
-        with new_folder(tmp_path / "model") as folder:
+        with model_folder(tmp_path / "model") as folder:
             (folder / "config.json").write_text(text)
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     assert (tmp_path / "model" / "config.json").read_text() == "two"
     (tmp_path / "model" / "thesis.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"thesis\.txt"), new_folder(tmp_path / "model"):
+    with pytest.raises(UserError, match=r"thesis\.txt"), model_folder(tmp_path / "model"):
         pass
     assert (tmp_path / "model" / "thesis.txt").exists()

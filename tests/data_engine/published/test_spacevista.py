@@ -156,5 +156,5 @@ def test_points_are_row_and_column_and_swapped_only_where_that_is_outside(root, 
     manifest = load(root, tmp_path / "points", records)
     samples = open_split(tmp_path / "points", "train")
     xy = [np.array(samples.qa(i).marks[0]["xy"]) * [WIDTH / 80, HEIGHT / 60] for i in range(3)]
-    assert np.allclose(xy, [[10, 50], [50, 10], [70, 50]], atol=0.01)
+    assert np.allclose(xy, [[10, 50], [50, 10], [70, 50]], atol=0.01)  # stored to 0.01 pixels
     assert manifest["faults"]["counts"] == {"bad mark": 1}
