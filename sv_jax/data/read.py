@@ -115,5 +115,6 @@ def _rows(questions, scales: Collection[str] | None, tasks: Collection[str] | No
 
 
 def _within(record, frames: int) -> bool:
-    """Whether a question names no frame after the first `frames`."""
-    return max(json.loads(record["json"])["frames"] or (0,)) < frames
+    """Whether a question and its marks name no frame after the first `frames`."""
+    qa = json.loads(record["json"])
+    return max([*(qa["frames"] or ()), *(mark.get("frame", 0) for mark in qa["marks"])], default=0) < frames

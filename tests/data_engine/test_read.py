@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from itertools import islice
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 
 from sv_jax.data import BuildConfig, SplitConfig, build, open_split, train_iterator
+from sv_jax.data.read import _within
 from sv_jax.errors import UserError
 from sv_jax.scenes.scene import SCALES
+from sv_jax.tasks import QA
 
 SIX = ("object_size", "absolute_distance", "counting", "position_comparison", "size_comparison", "depth")
 
@@ -73,6 +76,12 @@ def test_questions_about_frames_that_are_cut_off_are_left_out(tmp_path):
     named = {asked.qa(i).id: asked.qa(i).frames for i in range(len(asked))}
     left = {short[i]["qa"].id for i in range(len(short))}
     assert left == {key for key, frames in named.items() if frames is None or max(frames) < 2} and 0 < len(left) < len(named)
+
+
+def test_a_mark_needs_its_frame_as_a_question_does():
+    qa = QA("q", "s", "counting", "tiny", "How many?", "3", "number", marks=({"kind": "point", "frame": 2, "xy": (1, 1)},))
+    record = {"json": json.dumps(qa.to_dict())}
+    assert [_within(record, frames) for frames in (2, 3)] == [False, True]
 
 
 def test_small_cache_gives_the_same_frames(folder):
