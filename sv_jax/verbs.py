@@ -334,6 +334,8 @@ def _bench(args: argparse.Namespace) -> None:
                 raise unknown(option, name, known)
     if (args.suite is None) == (args.case is None):
         raise UserError("bench: give either --suite or --case")
+    if args.rounds < 1:
+        raise UserError(f"--rounds {args.rounds}: expected at least 1")
     if args.case:
         run_case(args.case, args.config, dtypes[0], args.serve)
         return

@@ -75,6 +75,8 @@ def annotate_videos(cfg: AnnotateConfig, progress: Callable[[int], None] = lambd
     out = Path(cfg.out)
     if out.exists():
         raise UserError(f"out {cfg.out!r}: exists; expected a new folder")
+    if not any(Path(video).is_file() for video in cfg.videos):  # said before models are fetched and loaded
+        raise UserError(f"videos: none of {len(cfg.videos)} exists; the first is {cfg.videos[0]!r}")
     depth, detect, track = choose("depth", cfg.depth, DEPTHS), choose("detect", cfg.detect, DETECTORS), choose("track", cfg.track, TRACKERS)
     video_depth = choose("video_depth", cfg.video_depth, VIDEO_DEPTHS) if cfg.video_depth is not None else None
     run = partial(_measure, cfg=cfg, depth=depth, detect=detect, track=track, video_depth=video_depth)

@@ -102,7 +102,8 @@ def source(path: str | Path, name: str, split: str):
 
     folder = Path(path) / name / VERSION
     if not (folder / "dataset_info.json").is_file():
-        raise UserError(f"data {str(path)!r}: no {name}/{VERSION}/dataset_info.json; expected a folder made by `sv-jax data build`")
+        made = "made by `sv-jax data build`, `import` or `annotate`"
+        raise UserError(f"data {str(path)!r}: no {name}/{VERSION}/dataset_info.json; expected a folder {made}")
     builder = tfds.builder_from_directory(folder)
     if split not in builder.info.splits:
         raise unknown(f"data {str(path)!r}: split", split, builder.info.splits)

@@ -36,6 +36,7 @@ def folder(scenes, tmp_path_factory) -> Path:
         np.savez_compressed(root / "maps" / name, **maps, boxes=boxes.xyxy, phrases=np.array(boxes.phrases))
         np.savez(root / "cameras" / name, K=scene.K, poses=scene.poses)
         (root / f"{name}.mp4").write_bytes(codec.encode_clip(scene.frames, scene.fps))
+    (root / "alone.mp4").write_bytes((root / f"{name}.mp4").read_bytes())  # without cameras
     _cut(root / "broken.mp4")
     np.savez(root / "cameras" / "broken", poses=np.tile(np.eye(4), (24, 1, 1)))
     return root
@@ -117,7 +118,8 @@ def test_a_video_without_cameras_is_its_first_frame_and_may_be_shrunk(scenes, fo
         (("tabletop", "tabletop"), {}, "videos: two are called 'tabletop'"),
         ((), {}, "videos: none given"),
         (("tabletop",), {"fov": 0.0}, "fov 0: expected degrees"),
-        (("missing",), {}, "videos: none of 1 could be annotated; .*missing.npz.: no such file"),
+        (("alone",), {}, "videos: none of 1 could be annotated; .*alone.npz.: no such file"),
+        (("missing",), {}, "videos: none of 1 exists; the first is .*missing.mp4"),
         (("broken",), {"strict": True}, "broken.mp4': truncated, frame .* of 24 cannot be decoded"),
         (("tabletop",), {"phrases": ("violet sofa",)}, "detector: tabletop: none of violet sofa in the first frame"),
         (("tabletop",), {"cameras": None, "fov": 55.0}, r"maps/tabletop.npz: depth \[4, 168, 168\], expected \[1, 168, 168\]"),

@@ -79,6 +79,7 @@ def test_every_case_has_its_peer_and_its_work_is_finite():
         (["--suite", "models", "--case", "vision"], "give either --suite or --case"),
         (["--suite", "modles"], "--suite 'modles' is not one of models"),
         (["--case", "visoin"], "--case 'visoin' is not .*'vision'"),
+        (["--suite", "models", "--rounds", "0"], "--rounds 0: expected at least 1"),
         (["--case", "vision", "--dtype", "fp16"], "--dtype 'fp16' is not one of bf16, fp32"),
         (["--case", "vision", "--config", "smal"], "--config 'smal' is not .*'small'"),
     ],
