@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sv_jax.scenes.scene import Texture
+
 Rgb = tuple[float, float, float]
 Number = int | float
 Span = tuple[Number, Number]
@@ -26,6 +28,17 @@ class Part:
     y: Span
     z: Span
     paint: Rgb | None
+    texture: Texture | None = None  # its lengths are metres: a brick is a brick on a kiosk and on a tower
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where a class bears or holds other objects: a level rectangle of its unit box, free above."""
+
+    x: Span
+    y: Span
+    z: Number
+    relation: str = "on"  # of what stands there: "on" it, or "in" it, between walls
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,8 @@ class Model:
 
     size: tuple[float, float, float]
     parts: tuple[Part, ...]
+    tier: str = "basic"  # "basic": also of plain worlds; "more"; "unseen": only where it is asked for
+    shelf: Shelf | None = None
 
 
 def _box(x: Span, y: Span, z: Span, paint: Rgb | None = BODY) -> Part:

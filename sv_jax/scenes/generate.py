@@ -12,10 +12,9 @@ from sv_jax.errors import UserError, unknown
 from sv_jax.scenes import camera, raycast
 from sv_jax.scenes.layout import OBJECTS, Layout, draw
 from sv_jax.scenes.scene import SCALES, Scene
-from sv_jax.scenes.worlds import WORLDS
 
 FPS = 2.0
-FAR = 25.0  # the ground ends at this depth, in distances of the first camera from the middle of the scene
+SLOTS = (48, 256)  # primitives of a kind that a program has room for
 PIXELS = 80 / 112**2  # share of the first frame that every object must show ...
 VISIBLE = 0.6  # ... and share of its own silhouette
 ATTEMPTS = 100
@@ -50,13 +49,14 @@ def _chunk(specs: list[tuple[str, int]], frames: int, size: tuple[int, int], obj
         if not pending:
             return [done[i] for i in range(len(specs))]
         layouts = [draw(specs[i][0], rng_of(*specs[i], attempt), frames, size, objects) for i in pending]
-        images = render([specs[i][0] for i in pending], layouts, size, batch)
+        images = render(layouts, size, batch)
         for row, (i, layout) in enumerate(zip(pending, layouts, strict=True)):
-            rgb, depth, ids, alone = (np.array(a[row]) for a in (images.rgb, images.depth, images.ids, images.alone))
-            if _clear(ids[0], alone[0], len(layout.objects)):
+            rgb, depth, ids, whole = (np.array(a[row]) for a in images[:4])
+            whole = whole[:, : len(layout.objects)]
+            if _clear(ids[0], whole[0]):
                 scale, seed = specs[i]
-                K = camera.intrinsics(size)
-                done[i] = Scene(f"{scale}-{seed:07d}", scale, rgb, depth, ids, K, layout.poses, FPS, layout.objects)
+                name, K = f"{scale}-{seed:07d}", camera.intrinsics(size)
+                done[i] = Scene(name, scale, rgb, depth, ids, K, layout.poses, FPS, layout.objects, whole, layout.room)
     raise RuntimeError(f"no clear scene for {[specs[i] for i in range(len(specs)) if i not in done]} in {ATTEMPTS} attempts")
 
 
@@ -68,43 +68,47 @@ def rng_of(scale: str, seed: int, attempt: int) -> np.random.Generator:
     return np.random.default_rng([SCALES.index(scale), seed, attempt])
 
 
-def _clear(ids: np.ndarray, alone: np.ndarray, count: int) -> bool:
-    """Whether each object shows enough pixels of a frame [H, W], and enough of those it would show alone."""
-    for number in range(1, count + 1):
-        visible, whole = (ids == number).sum(), (alone >> (number - 1) & 1).sum()
-        if visible < PIXELS * ids.size or visible < VISIBLE * whole:
-            return False
-    return True
+def _clear(ids: np.ndarray, whole: np.ndarray) -> bool:
+    """Whether each object shows enough pixels of a frame [H, W], and enough of those it would show alone, [objects]."""
+    visible = np.bincount(ids.ravel(), minlength=len(whole) + 1)[1:]
+    return bool((visible >= PIXELS * ids.size).all() and (visible >= VISIBLE * whole).all())
 
 
-def render(scales: list[str], layouts: list[Layout], size: tuple[int, int], batch: int) -> raycast.Image:
+def render(layouts: list[Layout], size: tuple[int, int], batch: int, planes: bool = False) -> raycast.Image:
     """Numpy images [batch, F, ...] of at most `batch` layouts; rows beyond them are empty."""
-    views = [raycast.prims(layout.objects, layout.poses) for layout in layouts]
-    settings = [setting(scale, layout, size) for scale, layout in zip(scales, layouts, strict=True)]
+    K = camera.intrinsics(size)
+    parts = max(sum(len(thing.parts) for thing in (*layout.objects, *layout.props)) for layout in layouts)
+    slots = next((n for n in SLOTS if n >= parts), SLOTS[-1])
+    views = [raycast.prims(layout.objects, layout.props, layout.poses, K, slots) for layout in layouts]
+    settings = [setting(layout, K) for layout in layouts]
     rest = batch - len(layouts)
 
     def stack(*rows):
         return np.concatenate([np.stack(rows), np.zeros((rest, *np.shape(rows[0])), np.asarray(rows[0]).dtype)])
 
-    images = raycast.render(np.int32(len(layouts)), jax.tree.map(stack, *views), jax.tree.map(stack, *settings), size=tuple(size))
+    images = raycast.render(
+        np.int32(len(layouts)), jax.tree.map(stack, *views), jax.tree.map(stack, *settings), size=tuple(size), planes=planes
+    )
     return jax.device_get(images)
 
 
-def setting(scale: str, layout: Layout, size: tuple[int, int]) -> raycast.Setting:
+def setting(layout: Layout, K: np.ndarray) -> raycast.Setting:
     """Camera, light and ground of a layout for the ray caster."""
-    world, K = WORLDS[scale], camera.intrinsics(size)
-    eyes = layout.poses[:, :3, 3]
-    squares = (eyes[:, :2] - layout.origin) / world.pitch
-    tile = np.floor(squares)
-    tinted = [np.array(c) * layout.tint for c in world.ground]
+    axes, eyes = layout.poses[:, :3, :3], layout.poses[:, :3, 3]
+    rest = raycast.LIGHTS - len(layout.lamps)
+    places = np.stack([*(lamp.place for lamp in layout.lamps), *[np.zeros(3)] * rest])
+    colour, texture = layout.ground
     return raycast.Setting(
-        axes=layout.poses[:, :3, :3].astype(np.float32),
-        height=eyes[:, 2].astype(np.float32),
-        tile=tile.astype(np.int32),
-        offset=(squares - tile).astype(np.float32),
+        axes=axes.astype(np.float32),
+        eye=(eyes - [*layout.origin, 0.0]).astype(np.float32),
         focal=np.array([K[0, 0], K[1, 1], K[0, 2], K[1, 2]], np.float32),
-        far=np.float32(FAR * np.linalg.norm(eyes[0])),
-        pitch=np.float32(world.pitch),
-        sun=layout.sun.astype(np.float32),
-        colours=np.array([*tinted, world.horizon, world.zenith], np.float32),
+        far=np.float32(layout.far),
+        fog=np.float32(layout.fog),
+        ground=np.array(raycast.paint(colour, texture), np.float32),
+        lamps=np.einsum("fji,flj->fli", axes, places - eyes[:, None]).astype(np.float32),
+        power=np.array([*(lamp.power for lamp in layout.lamps), *[np.zeros(3)] * rest], np.float32),
+        reach=np.array([*(lamp.reach for lamp in layout.lamps), *[1.0] * rest], np.float32),
+        lights=np.int32(len(layout.lamps)),
+        ambient=layout.ambient.astype(np.float32),
+        sky=np.array(layout.sky, np.float32),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sv_jax.scenes import camera
-from sv_jax.scenes.scene import SCALES, Object
+from sv_jax.scenes.scene import SCALES, Object, Room, Texture, Triple
 from sv_jax.scenes.worlds import COLOURS, WORLDS, World, build
 
 OBJECTS = (2, 5)  # least and most objects of a scene
@@ -20,15 +20,34 @@ ELEVATION = {scale: (np.radians(20), np.radians(45)) for scale in SCALES} | {"dr
 LIMIT = 20_000  # draws before giving up; a scene takes a few
 
 
+SUN = 1e4  # distance of the sun in distances of the first camera from the middle of the scene: parallel light
+FAR = 25.0  # the ground ends at this depth, in the same distances
+
+
+@dataclass(frozen=True, eq=False)
+class Lamp:
+    """A light of a scene."""
+
+    place: np.ndarray  # f64 [3], world
+    power: np.ndarray  # f64 [3]: light on a surface that faces it from nearby, red, green, blue
+    reach: float = np.inf  # metres at which half of it is left
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """A scene before it is rendered."""
 
     objects: tuple[Object, ...]
     poses: np.ndarray  # f64 [F, 4, 4], camera to world
-    sun: np.ndarray  # f64 [3], unit, towards the sun
-    tint: np.ndarray  # f64 [3], factor on the colours of the ground
-    origin: np.ndarray  # f64 [2], where a corner of the ground's squares lies, metres
+    lamps: tuple[Lamp, ...]
+    ambient: np.ndarray  # f64 [3]
+    ground: tuple[np.ndarray, Texture]  # colour f64 [3], and what varies it
+    origin: np.ndarray  # f64 [2], where a corner of the ground's cells lies, metres
+    sky: tuple[Triple, Triple]  # horizon, zenith
+    far: float  # z-depth in metres where the ground ends
+    fog: float = np.inf  # distance in metres over which things fade into the horizon's colour
+    props: tuple[Object, ...] = ()  # background that is no object: walls, roads
+    room: Room | None = None
 
 
 def draw(scale: str, rng: np.random.Generator, frames: int, size: tuple[int, int], objects: tuple[int, int] = OBJECTS) -> Layout:
@@ -50,8 +69,18 @@ def draw(scale: str, rng: np.random.Generator, frames: int, size: tuple[int, int
     else:
         raise RuntimeError(f"no clear {scale} scene of {same} {main} and {total - same} other objects in {LIMIT} draws")
     azimuth, rise = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(35, 70))
-    sun = np.array([np.cos(rise) * np.cos(azimuth), np.cos(rise) * np.sin(azimuth), np.sin(rise)])
-    return Layout(placed, poses, sun, rng.uniform(0.85, 1.1) * rng.uniform(0.96, 1.04, 3), rng.uniform(0, 2 * world.pitch, 2))
+    reach = float(np.linalg.norm(poses[0, :3, 3]))
+    sun = Lamp(SUN * reach * upward(azimuth, rise), np.full(3, 0.58))
+    tint = rng.uniform(0.85, 1.1) * rng.uniform(0.96, 1.04, 3)
+    even, odd = (tint * colour for colour in world.ground)
+    squares = Texture(tuple(odd.tolist()), (world.pitch, world.pitch, 0.0), checker=1.0, grain=0.1)
+    sky = (world.horizon, world.zenith)
+    return Layout(placed, poses, (sun,), np.full(3, 0.5), (even, squares), rng.uniform(0, 2 * world.pitch, 2), sky, FAR * reach)
+
+
+def upward(azimuth: float, rise: float) -> np.ndarray:
+    """The unit vector [3] towards `azimuth`, `rise` above the horizon, both in radians."""
+    return np.array([np.cos(rise) * np.cos(azimuth), np.cos(rise) * np.sin(azimuth), np.sin(rise)])
 
 
 def _objects(world: World, main: str, same: int, total: int, rng: np.random.Generator) -> tuple[Object, ...] | None:

@@ -1,9 +1,10 @@
-"""Analytic ray casting of upright boxes, elliptic cylinders and ellipsoids on a textured ground, in f32.
+"""Analytic ray casting of upright boxes, elliptic cylinders and ellipsoids on the ground, in f32.
 
 Everything is relative to the camera: the host subtracts positions in f64 and casts only differences. Every primitive becomes the unit
 shape of its kind under a ray x(t) = origin + t (matrix . d) with d = (x, y, 1) in the camera frame, so t *is* the z-depth.
-Shapes are fixed by the batch size, frames, pixels and `SLOTS`; the number of scenes and of primitives are loop bounds, so one program
-serves every content and a scene's pixels do not depend on what it is batched with.
+A frame is cast tile by tile, each against the primitives whose projection meets it, and its shadows against those near the way to a
+light. Shapes are fixed by the batch, frames, pixels and slots; the numbers of scenes, primitives and lights are loop bounds, so one
+program serves every content and a scene's pixels do not depend on what it is batched with.
 """
 
 from __future__ import annotations
@@ -17,36 +18,45 @@ import numpy as np
 from jax import lax
 
 from sv_jax.errors import UserError
-from sv_jax.scenes.scene import KINDS, Object
+from sv_jax.scenes.scene import KINDS, Object, Texture
 
-SLOTS = 48  # primitives of each kind in a scene, at most
+OBJECTS = 64  # in a scene, at most: silhouettes are kept as bits
+LIGHTS = 2
 TINY = 1e-12
 BIAS = 1e-3  # shadow rays start this share of the depth above the surface
-AMBIENT, SUN = 0.50, 0.58
+TILE = 56  # pixels; a CPU casts tiles one by one, small enough for its cache. Accelerators cast whole frames
+MARGIN = 1.0  # pixels around a primitive's projection
 
 
 class Prims(NamedTuple):
-    """Primitives seen by one camera, padded to `SLOTS` per kind (leading axes [F, 3, SLOTS] with F frames, kinds in KINDS' order)."""
+    """Primitives of one scene in F frames, padded to S slots per kind, kinds in KINDS' order. Camera frames unless said otherwise."""
 
-    origin: np.ndarray  # f32 [F, 3, SLOTS, 3]: the camera in the unit shape's frame
-    matrix: np.ndarray  # f32 [F, 3, SLOTS, 3, 3]: camera to unit shape directions
-    look: np.ndarray  # f32 [3, SLOTS, 8]: cosine and sine of the yaw, 1 / half sizes, albedo
-    owner: np.ndarray  # i32 [3, SLOTS]: object id, from 1
+    origin: np.ndarray  # f32 [F, 3, S, 3]: the camera in the unit shape's frame
+    matrix: np.ndarray  # f32 [F, 3, S, 3, 3]: camera to unit shape directions
+    turn: np.ndarray  # f32 [F, 3, S, 2]: cosine and sine of the yaw
+    box: np.ndarray  # f32 [F, 3, S, 4]: left, top, right, bottom of its projection in pixels
+    sphere: np.ndarray  # f32 [F, 3, S, 4]: centre and radius in metres of a ball around it; radius -inf: casts no shadow
+    inverse: np.ndarray  # f32 [3, S, 3]: 1 / half sizes
+    paint: np.ndarray  # f32 [3, S, PAINT]
+    owner: np.ndarray  # i32 [3, S]: object id, from 1; 0 for what is no object
     count: np.ndarray  # i32 [3]: primitives in use per kind
 
 
 class Setting(NamedTuple):
-    """Camera and light of one scene. Directions are unit vectors unless said otherwise."""
+    """Camera and light of one scene."""
 
     axes: np.ndarray  # f32 [F, 3, 3]: camera to world rotation
-    height: np.ndarray  # f32 [F]: of the camera above the ground, metres
-    tile: np.ndarray  # i32 [F, 2]: ground square under the camera, and ...
-    offset: np.ndarray  # f32 [F, 2]: ... where the camera is above it, in squares
+    eye: np.ndarray  # f32 [F, 3]: the camera from the origin of the ground's pattern, world axes, metres
     focal: np.ndarray  # f32 [4]: fx, fy, cx, cy in pixels
     far: np.ndarray  # f32: z-depth in metres where the ground ends
-    pitch: np.ndarray  # f32: side of a ground square, metres
-    sun: np.ndarray  # f32 [3]: world, towards the sun
-    colours: np.ndarray  # f32 [4, 3]: two of the ground, horizon, zenith
+    fog: np.ndarray  # f32: distance in metres over which objects fade into the horizon's colour
+    ground: np.ndarray  # f32 [PAINT]
+    lamps: np.ndarray  # f32 [F, LIGHTS, 3]: camera frame, metres; the sun is a lamp far away
+    power: np.ndarray  # f32 [LIGHTS, 3]: light on a surface that faces a lamp from nearby
+    reach: np.ndarray  # f32 [LIGHTS]: distance in metres at which half of it is left
+    lights: np.ndarray  # i32: lamps in use
+    ambient: np.ndarray  # f32 [3]
+    sky: np.ndarray  # f32 [2, 3]: horizon, zenith
 
 
 class Image(NamedTuple):
@@ -55,33 +65,76 @@ class Image(NamedTuple):
     rgb: jax.Array  # u8 [H, W, 3]
     depth: jax.Array  # f32 [H, W]: z-depth in metres, inf for sky
     ids: jax.Array  # u8 [H, W]
+    whole: jax.Array  # i32 [OBJECTS]: pixels that object k + 1 would show if it were alone
     normal: jax.Array  # f32 [H, W, 3]: world, 0 for sky
     albedo: jax.Array  # f32 [H, W, 3]
-    alone: jax.Array  # i32 [H, W]: bit k - 1 is set where object k would show if it were alone
 
 
-def prims(objects: tuple[Object, ...], poses: np.ndarray) -> Prims:
-    """Primitives of `objects` for camera-to-world `poses` f64 [F, 4, 4]. UserError beyond SLOTS of a kind or 31 objects."""
-    if len(objects) > 31:
-        raise UserError(f"objects: found {len(objects)}, expected at most 31 in a scene")
+PAINT = 17  # albedo, second colour, cells per metre [3], line, bond, checker, grain, noise, noise cells per metre [3]
+
+
+def paint(albedo, texture: Texture | None) -> list[float]:
+    """A row of paint: a colour and what varies it."""
+    t = texture or Texture()
+    return [
+        *albedo, *(t.second or albedo), *(1 / p if p else 0.0 for p in t.pitch), t.line, t.bond, t.checker, t.grain, t.noise,
+        *(1 / p if p else 0.0 for p in t.length),
+    ]  # fmt: skip
+
+
+def prims(objects: tuple[Object, ...], props: tuple[Object, ...], poses: np.ndarray, K: np.ndarray, slots: int) -> Prims:
+    """Primitives of `objects`, whose ids they carry, and of `props`, which are background, for camera-to-world `poses` f64 [F, 4, 4] and
+    K f64 [3, 3]. UserError beyond `slots` of a kind or OBJECTS objects."""
+    if len(objects) > OBJECTS:
+        raise UserError(f"objects: found {len(objects)}, expected at most {OBJECTS} in a scene")
     frames = len(poses)
+
+    def empty(*shape):
+        return np.zeros(shape, np.float32)
+
     out = Prims(
-        np.zeros((frames, 3, SLOTS, 3), np.float32), np.zeros((frames, 3, SLOTS, 3, 3), np.float32),
-        np.zeros((3, SLOTS, 8), np.float32), np.zeros((3, SLOTS), np.int32), np.zeros(3, np.int32),
+        empty(frames, 3, slots, 3), empty(frames, 3, slots, 3, 3), empty(frames, 3, slots, 2), empty(frames, 3, slots, 4),
+        empty(frames, 3, slots, 4), empty(3, slots, 3), empty(3, slots, PAINT), np.zeros((3, slots), np.int32), np.zeros(3, np.int32),
     )  # fmt: skip
-    for number, thing in enumerate(objects, 1):
-        for part, solid in zip(thing.parts, thing.solids, strict=True):
+    eyes, axes = poses[:, :3, 3], poses[:, :3, :3]
+    for number, thing in [*enumerate(objects, 1), *((0, prop) for prop in props)]:
+        center, yaw = thing.places(frames)  # [F, 3], [F]
+        cos, sin, zero = np.cos(yaw), np.sin(yaw), np.zeros(frames)
+        rotation = np.stack([cos, -sin, zero, sin, cos, zero, zero, zero, zero + 1], -1).reshape(-1, 3, 3)  # object to world
+        for part in thing.parts:
             kind = KINDS.index(part.kind)
             slot = out.count[kind]
-            if slot == SLOTS:
-                raise UserError(f"objects: more than {SLOTS} {part.kind} primitives in a scene")
-            to_unit = thing.rotation.T / np.array(part.half)[:, None]  # world to unit shape
-            out.origin[:, kind, slot] = (poses[:, :3, 3] - solid.center) @ to_unit.T  # f64 difference, then f32
-            out.matrix[:, kind, slot] = to_unit @ poses[:, :3, :3]
-            out.look[kind, slot] = [np.cos(thing.yaw), np.sin(thing.yaw), *(1 / np.array(part.half)), *part.albedo]
+            if slot == slots:
+                raise UserError(f"objects: more than {slots} {part.kind} primitives in a scene")
+            half, middle = np.array(part.half), center + rotation @ np.array(part.center)
+            to_unit = rotation.swapaxes(1, 2) / half[:, None]  # world to unit shape
+            out.origin[:, kind, slot] = np.einsum("fij,fj->fi", to_unit, eyes - middle)  # f64 difference, then f32
+            out.matrix[:, kind, slot] = to_unit @ axes
+            out.turn[:, kind, slot] = np.stack([cos, sin], -1)
+            seen = np.einsum("fji,fnj->fni", axes, middle[:, None] - eyes[:, None] + (SIGNS * half) @ rotation.swapaxes(1, 2))
+            out.box[:, kind, slot] = _bounds(seen, K)
+            out.sphere[:, kind, slot, :3] = seen.mean(1)
+            out.sphere[:, kind, slot, 3] = np.linalg.norm(half) if part.shadow else -np.inf
+            out.inverse[kind, slot] = 1 / half
+            out.paint[kind, slot] = paint(part.albedo, part.texture)
             out.owner[kind, slot] = number
             out.count[kind] += 1
     return out
+
+
+SIGNS = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
+
+
+def _bounds(corners: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """f64 [F, 4]: pixels that a box with camera-frame corners [F, 8, 3] may cover; all where it reaches behind the camera, none behind."""
+    z = corners[..., 2]
+    with np.errstate(all="ignore"):
+        pixels = corners[..., :2] / z[..., None] * [K[0, 0], K[1, 1]] + K[:2, 2]
+    low, high = pixels.min(1) - MARGIN, pixels.max(1) + MARGIN
+    inside = (z > 1e-6 * np.abs(corners).max((1, 2))[:, None]).all(1)[:, None]
+    low, high = np.where(inside, low, -np.inf), np.where(inside, high, np.inf)
+    high[(z <= 0).all(1)] = -np.inf
+    return np.concatenate([low, high], -1)
 
 
 def _along(matrix, x, y, z):
@@ -141,134 +194,245 @@ def _entry(spans):
 SHAPES = (_box, _cylinder, _ellipsoid)  # in KINDS' order
 
 
-def _nearest(view: Prims, x, y):
-    """Closest hit along rays (x, y, 1) [N]: z-depth, index into the [3 * SLOTS] primitives, and the bits of all objects that are hit."""
+def _listed(mask):
+    """Slots [3, S] in order with those of a bool mask [3, S] first, and their numbers [3]."""
+    return jnp.argsort(~mask, axis=-1, stable=True), mask.sum(-1)
 
-    def body(kind, slot, carry):
-        depth, index, alone = carry
+
+def _nearest(view: Prims, listed, x, y):
+    """Closest hit along rays (x, y, 1) [N] of the listed primitives: z-depth, index into the [3 * S] primitives, and the bits of all
+    objects that are hit, u32 [N] for ids up to 32 and for those above."""
+    order, count = listed
+    slots = order.shape[1]
+
+    def body(kind, i, carry):
+        depth, index, low, high = carry
+        slot = order[kind, i]
         t = SHAPES[kind](tuple(view.origin[kind, slot]), _along(view.matrix[kind, slot], x, y, 1.0))
-        alone = alone | jnp.where(t < jnp.inf, 1 << (view.owner[kind, slot] - 1), 0)
+        bit = view.owner[kind, slot] - 1
+        flag = jnp.where(bit >= 0, jnp.uint32(1) << (bit % 32).astype(jnp.uint32), 0)
+        hit = t < jnp.inf
+        low, high = (bits | jnp.where(hit, jnp.where(mine, flag, 0), 0) for bits, mine in ((low, bit < 32), (high, bit >= 32)))
         closer = t < depth
-        return jnp.where(closer, t, depth), jnp.where(closer, kind * SLOTS + slot, index), alone
+        return jnp.where(closer, t, depth), jnp.where(closer, kind * slots + slot, index), low, high
 
-    carry = (jnp.full_like(x, jnp.inf), jnp.zeros(x.shape, jnp.int32), jnp.zeros(x.shape, jnp.int32))
+    none = jnp.zeros(x.shape, jnp.uint32)
+    carry = (jnp.full_like(x, jnp.inf), jnp.zeros(x.shape, order.dtype), none, none)
     for kind in range(3):
-        carry = lax.fori_loop(0, view.count[kind], partial(body, kind), carry)
+        carry = lax.fori_loop(0, count[kind], partial(body, kind), carry)
     return carry
 
 
-def _shaded(view: Prims, point, sun):
-    """bool [N]: whether anything stands between camera-frame points and the sun (camera-frame direction)."""
+def _shaded(view: Prims, listed, point, way):
+    """bool [N]: whether a listed primitive stands between camera-frame points and their lamp, which lies `way` from them."""
+    order, count = listed
 
-    def body(kind, slot, dark):
+    def body(kind, i, dark):
+        slot = order[kind, i]
         matrix = view.matrix[kind, slot]
         o = tuple(j + k for j, k in zip(view.origin[kind, slot], _along(matrix, *point), strict=True))
-        return dark | (SHAPES[kind](o, _along(matrix, *sun)) < jnp.inf)
+        return dark | (SHAPES[kind](o, _along(matrix, *way)) < 1)
 
     dark = jnp.zeros(point[0].shape, bool)
     for kind in range(3):
-        dark = lax.fori_loop(0, view.count[kind], partial(body, kind), dark)
+        dark = lax.fori_loop(0, count[kind], partial(body, kind), dark)
     return dark
 
 
 def _surface(view: Prims, index, t, ray):
-    """World normals and albedo, three [N] each, of the primitives that world rays hit at `t`."""
-    origin = view.origin.reshape(3 * SLOTS, 3)[index]
-    cos, sin, *rest = jnp.moveaxis(view.look.reshape(3 * SLOTS, 8)[index], 1, 0)
-    inverse, albedo = rest[:3], tuple(rest[3:])
+    """World normals, own coordinates in metres and own normals, three [N] each, and paint [N, PAINT], of the primitives that world rays
+    hit at `t`."""
+    slots = view.owner.shape[1]
+    origin, turn, inverse, look = (a.reshape(3 * slots, -1)[index] for a in (view.origin, view.turn, view.inverse, view.paint))
+    cos, sin = turn.T
     local = (cos * ray[0] + sin * ray[1], cos * ray[1] - sin * ray[0], ray[2])
-    x, y, z = (origin[:, i] + t * inverse[i] * local[i] for i in range(3))  # on the unit shape
+    x, y, z = (origin[:, i] + t * inverse[:, i] * local[i] for i in range(3))  # on the unit shape
 
     side, front = (jnp.abs(x) >= jnp.abs(y)) & (jnp.abs(x) >= jnp.abs(z)), jnp.abs(y) >= jnp.abs(z)
     box = (jnp.where(side, x, 0), jnp.where(~side & front, y, 0), jnp.where(~side & ~front, z, 0))
     cap = z * z > x * x + y * y
     cylinder = (jnp.where(cap, 0, x), jnp.where(cap, 0, y), jnp.where(cap, z, 0))
-    kind = index // SLOTS
+    kind = index // slots
     unit = [jnp.where(kind == 0, a, jnp.where(kind == 1, b, c)) for a, b, c in zip(box, cylinder, (x, y, z), strict=True)]
-    across, along, up = (a * b for a, b in zip(unit, inverse, strict=True))  # gradients scale by the inverse of the half sizes
-    scale = 1 / jnp.maximum(jnp.sqrt(across**2 + along**2 + up**2), TINY)
-    return (scale * (cos * across - sin * along), scale * (sin * across + cos * along), scale * up), albedo
+    own = [a * inverse[:, i] for i, a in enumerate(unit)]  # gradients scale by the inverse of the half sizes
+    scale = 1 / jnp.maximum(jnp.sqrt(sum(a * a for a in own)), TINY)
+    across, along, up = own = [scale * a for a in own]
+    place = [a / inverse[:, i] for i, a in enumerate((x, y, z))]
+    return [cos * across - sin * along, sin * across + cos * along, up], place, own, look
 
 
-def _ground(setting: Setting, frame, t, ray):
-    """Albedo, three [N], of a checkerboard whose squares differ a little, filtered over a pixel's footprint; `ray` is in the world."""
-    slope = jnp.sqrt(1 + (ray[0] ** 2 + ray[1] ** 2) / jnp.maximum(ray[2] ** 2, 1e-6))
-    width = jnp.maximum(t / setting.focal[0] / setting.pitch * slope, 1e-4)  # in squares
-    place = [setting.offset[frame, i] + t * ray[i] / setting.pitch for i in range(2)]
-
-    def mean(p):  # of a square wave of period 2 and values +-1, over `width` around p
-        bump = [jnp.abs(q - jnp.floor(q) - 0.5) for q in ((p - width / 2) / 2, (p + width / 2) / 2)]
-        return 2 * (bump[0] - bump[1]) / width
-
-    odd = 0.5 - 0.5 * mean(place[0] + setting.tile[frame, 0] % 2) * mean(place[1] + setting.tile[frame, 1] % 2)
-    a, b = ((jnp.floor(p).astype(jnp.int32) + setting.tile[frame, i]).astype(jnp.uint32) for i, p in enumerate(place))
-    mixed = (a * jnp.uint32(73856093)) ^ (b * jnp.uint32(19349663))
+def _hash(*cells):
+    """f32 [N] in [-1/2, 1/2) from integer cells, i32 [N] each."""
+    mixed = jnp.uint32(0)
+    for cell, prime in zip(cells, (73856093, 19349663, 83492791), strict=False):
+        mixed = mixed ^ (cell.astype(jnp.uint32) * jnp.uint32(prime))
     mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(1274126177)
-    grain = ((mixed >> 16).astype(jnp.float32) / 65536 - 0.5) * jnp.clip(1.5 - 2 * width, 0, 1)
-    even, other = setting.colours[:2]
-    return tuple((even[i] + (other[i] - even[i]) * odd) * (1 + 0.1 * grain) for i in range(3))
+    return (mixed >> 16).astype(jnp.float32) / 65536 - 0.5
 
 
-def _trace(view: Prims, setting: Setting, frame, x, y) -> Image:
-    """What the rays (x, y, 1) of one frame meet; rays and results are [N], colours unclipped f32; `view` has no frame axis."""
-    axes = setting.axes[frame]
+def _noise(place):
+    """f32 [N] in [-1/2, 1/2): smooth noise over the unit lattice of coordinates, three [N]."""
+    cells = [jnp.floor(p) for p in place]
+    (i, u), (j, v), (k, w) = ((c.astype(jnp.int32), (f := p - c) * f * (3 - 2 * f)) for p, c in zip(place, cells, strict=True))
+
+    def line(b, c):
+        return (1 - u) * _hash(i, b, c) + u * _hash(i + 1, b, c)
+
+    def plane(c):
+        return (1 - v) * line(j, c) + v * line(j + 1, c)
+
+    return (1 - w) * plane(k) + w * plane(k + 1)
+
+
+def _albedo(look, place, normal, width):
+    """Colours, three [N], of surfaces with paint [N, PAINT] at own coordinates `place` in metres, three [N]; patterns are averaged over
+    pixels that span `width` metres [N]. On a face a pattern has the two axes that lie in it."""
+    first, second = look[:, :3], look[:, 3:6]
+    line, bond, checker, grain, noise = look[:, 9:14].T
+    rate = [jnp.where(jnp.abs(normal[i]) < 0.7, look[:, 6 + i], 0) for i in range(3)]
+    used = [r > 0 for r in rate]
+    cell = [jnp.where(used[i], place[i] * rate[i], 0.5) for i in range(3)]
+    row = jnp.floor(jnp.where(used[2], cell[2], cell[1]))
+    shift = bond * 0.5 * (row - 2 * jnp.floor(row / 2))  # of every other row, along both ways: one of them has no cells
+    cell = [cell[0] + shift, cell[1] + jnp.where(used[2], shift, 0), cell[2]]
+    span = [jnp.maximum(width * r, 1e-4) for r in rate]
+
+    def wave(p, w):  # mean of a square wave of period 2 and values +-1
+        bump = [jnp.abs(q - jnp.floor(q) - 0.5) for q in ((p - w / 2) / 2, (p + w / 2) / 2)]
+        return 2 * (bump[0] - bump[1]) / w
+
+    def lines(p, w):  # share of lines that fill [0, line) of each cell
+        ends = [jnp.floor(q) * line + jnp.minimum(q - jnp.floor(q), line) for q in (p - w / 2, p + w / 2)]
+        return (ends[1] - ends[0]) / w
+
+    odd = 0.5 - 0.5 * wave(cell[0], span[0]) * wave(cell[1], span[1]) * wave(cell[2], span[2])
+    free = 1.0
+    for i in range(3):
+        free = free * jnp.where(used[i], 1 - lines(cell[i], span[i]), 1)
+    mixed = jnp.maximum(checker * odd, 1 - free)
+
+    coarse = jnp.maximum(jnp.maximum(span[0], span[1]), span[2])
+    bright = 1 + grain * _hash(*(jnp.floor(c).astype(jnp.int32) for c in cell)) * jnp.clip(1.5 - 2 * coarse, 0, 1)
+    finest = jnp.maximum(jnp.maximum(look[:, 14], look[:, 15]), look[:, 16]) * width
+    bright += noise * _noise([p * look[:, 14 + i] for i, p in enumerate(place)]) * jnp.clip(1.5 - finest, 0, 1)
+    return [jnp.clip((first[:, i] + (second[:, i] - first[:, i]) * mixed) * bright, 0, 1) for i in range(3)]
+
+
+def _near_way(sphere, center, radius, lamp):
+    """bool [3, S]: whether balls [3, S, 4] reach into the way of a ball at `center` to `lamp`."""
+    way = lamp - center
+    along = jnp.clip(((sphere[..., :3] - center) @ way) / jnp.maximum(way @ way, TINY), 0, 1)
+    apart = jnp.linalg.norm(sphere[..., :3] - center - along[..., None] * way, axis=-1)
+    return apart <= (radius + sphere[..., 3]) * 1.001
+
+
+def _light(view: Prims, setting: Setting, frame, used, t, point, lift, up):
+    """Light on camera-frame points, three [N], with camera-frame normals `lift`; `up` is the world normal's z. `used` are the slots in
+    use, bool [3, S]. Points with t = 0 do not matter."""
+    lit = jnp.stack(point, -1)
+    low, high = (f(jnp.where(t[:, None] > 0, lit, fill), axis=0) for f, fill in ((jnp.min, jnp.inf), (jnp.max, -jnp.inf)))
+    center, radius = (low + high) / 2, jnp.linalg.norm(high - low) / 2  # nan where nothing was hit: no primitive is near
+
+    def body(i, light):
+        lamp = setting.lamps[frame, i]
+        way = tuple(lamp[j] - point[j] for j in range(3))
+        square = sum(a * a for a in way)
+        lambert = jnp.maximum(sum(a * b for a, b in zip(lift, way, strict=True)) / jnp.sqrt(square), 0)
+        listed = _listed(used & _near_way(view.sphere, center, radius, lamp))
+        lambert = jnp.where(_shaded(view, listed, point, way), 0, lambert) / (1 + square / setting.reach[i] ** 2)
+        return [a + setting.power[i, c] * lambert for c, a in enumerate(light)]
+
+    return lax.fori_loop(0, setting.lights, body, [setting.ambient[c] * (0.8 + 0.2 * up) for c in range(3)])
+
+
+def _trace(view: Prims, setting: Setting, frame, inside, x, y):
+    """What the rays (x, y, 1) of one frame meet, all of them in a tile that meets the slots `inside` bool [3, S]: depth, ids, bits,
+    normals, albedo and unclipped colours, [N] each; `view` has no frame axis."""
+    axes, slots = setting.axes[frame], view.owner.shape[1]
+    used = jnp.arange(slots) < view.count[:, None]
     ray = _along(axes, x, y, 1.0)  # in the world, unit z-depth
-    depth, index, alone = _nearest(view, x, y)
+    depth, index, *bits = _nearest(view, _listed(used & inside), x, y)
 
-    floor = -setting.height[frame] / jnp.minimum(ray[2], -TINY)
+    floor = -setting.eye[frame, 2] / jnp.minimum(ray[2], -TINY)
     floor = jnp.where((ray[2] < 0) & (floor < setting.far), floor, jnp.inf)
     on_floor = floor < depth
     depth = jnp.minimum(floor, depth)
     hit = jnp.isfinite(depth)
     t = jnp.where(hit, depth, 0)
 
-    normal, albedo = _surface(view, index, t, ray)
-    normal = [jnp.where(on_floor, a, b) for a, b in zip((0.0, 0.0, 1.0), normal, strict=True)]
-    albedo = [jnp.where(on_floor, a, b) for a, b in zip(_ground(setting, frame, t, ray), albedo, strict=True)]
+    normal, place, own, look = _surface(view, index, t, ray)
+    up = (0.0, 0.0, 1.0)
+    normal, own = ([jnp.where(on_floor, a, b) for a, b in zip(up, n, strict=True)] for n in (normal, own))
+    place = [jnp.where(on_floor, setting.eye[frame, i] + t * ray[i], p) for i, p in enumerate(place)]
+    look = jnp.where(on_floor[:, None], setting.ground, look)
+    length = jnp.sqrt(sum(k * k for k in ray))
+    slope = length / jnp.maximum(jnp.abs(sum(n * k for n, k in zip(normal, ray, strict=True))), 1e-3)
+    albedo = _albedo(look, place, own, t / setting.focal[0] * slope)
 
     lift = _along(axes.T, *normal)  # the normal in the camera frame
     point = tuple(t * (k + BIAS * n) for k, n in zip((x, y, 1.0), lift, strict=True))
-    lambert = jnp.maximum(sum(n * s for n, s in zip(normal, setting.sun, strict=True)), 0)
-    lambert = jnp.where(_shaded(view, point, axes.T @ setting.sun), 0, lambert)
-    light = AMBIENT * (0.8 + 0.2 * normal[2]) + SUN * lambert
+    light = _light(view, setting, frame, used, t, point, lift, normal[2])
 
-    height = jnp.clip(2.5 * ray[2] / jnp.sqrt(sum(k * k for k in ray)), 0, 1)
-    haze = jnp.where(on_floor, (t / setting.far) ** 2, jnp.where(hit, 0, 1))
-    low, high = setting.colours[2:]
-    sky = [low[i] + (high[i] - low[i]) * height for i in range(3)]
-    rgb = [jnp.clip(a * light + haze * (b - a * light), 0, 1) for a, b in zip(albedo, sky, strict=True)]
-
+    height = jnp.clip(2.5 * ray[2] / length, 0, 1)
+    haze = jnp.minimum((t / jnp.where(on_floor, jnp.minimum(setting.far, setting.fog), setting.fog)) ** 2, 1)
+    rgb = []
+    for i in range(3):
+        sky = setting.sky[0, i] + (setting.sky[1, i] - setting.sky[0, i]) * height
+        lit = albedo[i] * light[i]
+        rgb.append(jnp.clip(jnp.where(hit, lit + haze * (sky - lit), sky), 0, 1))
     ids = jnp.where(hit & ~on_floor, view.owner.reshape(-1)[index], 0).astype(jnp.uint8)
-    normal, albedo = ([jnp.where(hit, a, 0) for a in planes] for planes in (normal, albedo))
-    return Image(*(jnp.stack(v, -1) if isinstance(v, list) else v for v in (rgb, depth, ids, normal, albedo, alone)))
+    normal, albedo = (jnp.stack([jnp.where(hit, a, 0) for a in planes], -1) for planes in (normal, albedo))
+    return depth, ids, bits, normal, albedo, jnp.stack(rgb, -1)
 
 
-def _view(view: Prims, setting: Setting, frame, size: tuple[int, int]) -> Image:
+def _view(view: Prims, setting: Setting, frame, size: tuple[int, int], tile: tuple[int, int]) -> Image:
     """One frame of one scene. Geometry is of the pixels' centres; a colour is half the centre's, half the mean of the four corners'."""
-    height, width = size
+    rows, columns = (-(-a // b) for a, b in zip(size, tile, strict=True))
     fx, fy, cx, cy = setting.focal
 
-    def rays(rows, columns, at):
-        x, y = jnp.meshgrid((jnp.arange(columns) + at - cx) / fx, (jnp.arange(rows) + at - cy) / fy)
+    def rays(height, width, top, left):
+        x, y = jnp.meshgrid((left + jnp.arange(width) - cx) / fx, (top + jnp.arange(height) - cy) / fy)
         return x.ravel(), y.ravel()
 
-    centres, corners = rays(height, width, 0.5), rays(height + 1, width + 1, 0.0)
-    traced = _trace(view, setting, frame, *(jnp.concatenate(pair) for pair in zip(centres, corners, strict=True)))
-    image = jax.tree.map(lambda a: a[: height * width].reshape(height, width, *a.shape[1:]), traced)
-    around = traced.rgb[height * width :].reshape(height + 1, width + 1, 3)
-    around = (around[1:, 1:] + around[1:, :-1] + around[:-1, 1:] + around[:-1, :-1]) / 4
-    return image._replace(rgb=(255 * (image.rgb + around) / 2 + 0.5).astype(jnp.uint8))
+    def cast(corner):
+        top, left = corner
+        inside = (view.box[..., 0] < left + tile[1]) & (view.box[..., 2] > left)
+        inside &= (view.box[..., 1] < top + tile[0]) & (view.box[..., 3] > top)
+        centres, corners = rays(*tile, top + 0.5, left + 0.5), rays(tile[0] + 1, tile[1] + 1, top, left)
+        x, y = (jnp.concatenate(pair) for pair in zip(centres, corners, strict=True))
+        depth, ids, bits, normal, albedo, rgb = _trace(view, setting, frame, inside, x, y)
+        count = tile[0] * tile[1]
+        around = rgb[count:].reshape(tile[0] + 1, tile[1] + 1, 3)
+        around = (around[1:, 1:] + around[1:, :-1] + around[:-1, 1:] + around[:-1, :-1]) / 4
+        depth, ids, normal, albedo, rgb = (a[:count].reshape(*tile, *a.shape[1:]) for a in (depth, ids, normal, albedo, rgb))
+        row, column = top + jnp.arange(tile[0])[:, None], left + jnp.arange(tile[1])
+        valid = ((row < size[0]) & (column < size[1])).ravel()
+        flags = [(jnp.where(valid, b[:count], 0)[None] >> jnp.arange(32, dtype=jnp.uint32)[:, None] & 1).astype(jnp.int32) for b in bits]
+        return Image((255 * (rgb + around) / 2 + 0.5).astype(jnp.uint8), depth, ids, jnp.concatenate(flags).sum(-1), normal, albedo)
+
+    top, left = jnp.meshgrid(jnp.arange(rows) * tile[0], jnp.arange(columns) * tile[1], indexing="ij")
+    tiles = lax.map(cast, (top.ravel(), left.ravel()))
+
+    def join(a):
+        a = a.reshape(rows, columns, *a.shape[1:]).swapaxes(1, 2)
+        return a.reshape(rows * tile[0], columns * tile[1], *a.shape[4:])[: size[0], : size[1]]
+
+    return Image(*(a.sum(0) if name == "whole" else join(a) for name, a in zip(Image._fields, tiles, strict=True)))
 
 
-@partial(jax.jit, static_argnames="size")
-def render(count: jax.Array, things: Prims, settings: Setting, *, size: tuple[int, int]) -> Image:
-    """Images [B, F, ...] of the first `count` of B scenes (the rest stay 0); every array has a leading B axis; size is (H, W)."""
-    batch, frames = settings.height.shape
+@partial(jax.jit, static_argnames=("size", "planes"))
+def render(count: jax.Array, things: Prims, settings: Setting, *, size: tuple[int, int], planes: bool = False) -> Image:
+    """Images [B, F, ...] of the first `count` of B scenes (the rest stay 0); every array has a leading B axis; size is (H, W).
+    Without `planes` normals and albedo are left empty."""
+    batch, frames = settings.eye.shape[:2]
+    tile = tuple(min(side, TILE) for side in size) if jax.default_backend() == "cpu" else size
 
     def one(scene, frame):
         take = partial(jax.tree.map, lambda a: a[scene])
         view, setting = take(things), take(settings)
-        return _view(view._replace(origin=view.origin[frame], matrix=view.matrix[frame]), setting, frame, size)
+        moving = {name: getattr(view, name)[frame] for name in ("origin", "matrix", "turn", "box", "sphere")}
+        image = _view(view._replace(**moving), setting, frame, size, tile)
+        return image if planes else image._replace(normal=jnp.zeros(0), albedo=jnp.zeros(0))
 
     shapes = jax.eval_shape(one, 0, 0)
     out = jax.tree.map(lambda a: jnp.zeros((batch * frames, *a.shape), a.dtype), shapes)

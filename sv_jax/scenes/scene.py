@@ -14,6 +14,24 @@ SCALES = ("tiny", "tabletop", "indoor", "outdoor", "drone")
 KINDS = ("box", "cylinder", "ellipsoid")
 
 
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Texture:
+    """What varies a surface's colour: cells of lines or of a checkerboard, and noise. Lengths are metres along the object's own axes; 0 is
+    an axis without."""
+
+    second: Triple | None = None  # red, green, blue of lines and odd cells; None: the surface's own
+    pitch: Triple = (0.0, 0.0, 0.0)  # side of a cell
+    line: float = 0.0  # share of a cell's side that the line before it takes
+    bond: float = 0.0  # 1: every other row of cells is shifted by half a cell, as bricks are
+    checker: float = 0.0  # 1: every other cell takes the second colour
+    grain: float = 0.0  # by which share cells differ in brightness
+    noise: float = 0.0  # by which share smooth noise changes the brightness ...
+    length: Triple = (0.0, 0.0, 0.0)  # ... over this distance
+
+
 @dataclass(frozen=True)
 class Primitive:
     """An upright convex part in its object's frame, whose origin is the centre of the object's bounding box.
@@ -22,9 +40,11 @@ class Primitive:
     """
 
     kind: str  # one of KINDS
-    center: tuple[float, float, float]  # metres
-    half: tuple[float, float, float]  # metres
-    albedo: tuple[float, float, float]  # red, green, blue in [0, 1]
+    center: Triple  # metres
+    half: Triple  # metres
+    albedo: Triple  # red, green, blue in [0, 1]
+    texture: Texture | None = None
+    shadow: bool = True  # whether it casts one; walls and what lies flat need not
 
 
 @dataclass(frozen=True)
@@ -39,7 +59,7 @@ class Solid:
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """An object standing in the world; its solid is the union of its parts."""
+    """An object standing in the world; its solid is the union of its parts. One that moves is described as the first frame has it."""
 
     name: str  # class: "mug"
     colour: str  # of its body: "red"
@@ -47,10 +67,19 @@ class Object:
     yaw: float  # radians about z, counter-clockwise seen from above
     size: np.ndarray  # f64 [3]: full width, depth, height of the bounding box along the object's own axes x, y, z
     parts: tuple[Primitive, ...]
+    parent: int | None = None  # index of the object that bears or holds it; None: the ground
+    relation: str | None = None  # to its parent: "on", "in", …
+    motion: np.ndarray | None = None  # f64 [F, 4]: center and yaw in each frame; None: it rests
 
     @property
     def phrase(self) -> str:
         return f"{self.colour} {self.name}"
+
+    def places(self, frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """Centers f64 [F, 3] and yaws f64 [F] in each of F frames."""
+        if self.motion is not None:
+            return self.motion[:, :3], self.motion[:, 3]
+        return np.tile(self.center, (frames, 1)), np.full(frames, self.yaw)
 
     @cached_property
     def rotation(self) -> np.ndarray:
@@ -67,6 +96,14 @@ class Object:
 
 
 @dataclass(frozen=True, eq=False)
+class Room:
+    """A closed room: its floor and its height."""
+
+    corners: np.ndarray  # f64 [n, 2]: of the floor inside the walls, counter-clockwise, metres
+    height: float  # metres
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """A posed clip with exact geometry. F frames of H x W pixels."""
 
@@ -79,3 +116,5 @@ class Scene:
     poses: np.ndarray  # f64 [F, 4, 4]: camera to world
     fps: float
     objects: tuple[Object, ...]
+    whole: np.ndarray | None = None  # i32 [F, objects]: pixels that each object would show if it were alone; None: not known
+    room: Room | None = None

@@ -51,5 +51,5 @@ def build(name: str, model: Model, colour: str, size: np.ndarray, xy: np.ndarray
         low, high = (np.array(ends) for ends in zip(part.x, part.y, part.z, strict=True))
         center, half = ((low + high) / 2 - 0.5) * size, (high - low) / 2 * size
         albedo = COLOURS[colour] if part.paint is BODY else part.paint
-        parts.append(Primitive(part.kind, tuple(center.tolist()), tuple(half.tolist()), albedo))
+        parts.append(Primitive(part.kind, tuple(center.tolist()), tuple(half.tolist()), albedo, part.texture))
     return Object(name, colour, np.array([*xy, size[2] / 2]), float(yaw), size, tuple(parts))
