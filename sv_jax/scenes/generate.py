@@ -10,52 +10,61 @@ import numpy as np
 
 from sv_jax.errors import UserError, unknown
 from sv_jax.scenes import camera, raycast
-from sv_jax.scenes.layout import OBJECTS, Layout, draw
+from sv_jax.scenes.draw import KINDS, draw
+from sv_jax.scenes.layout import Layout
+from sv_jax.scenes.plain import OBJECTS
 from sv_jax.scenes.scene import SCALES, Scene
 
 FPS = 2.0
 SLOTS = (48, 256)  # primitives of a kind that a program has room for
 PIXELS = 80 / 112**2  # share of the first frame that every object must show ...
-VISIBLE = 0.6  # ... and share of its own silhouette
+VISIBLE = 0.6  # ... and share of its own silhouette; ...
+CLEAR = 5  # ... at least this many objects of a full scene
+NEAR = 0.06  # median depths that stay free before the camera
+BATCH = 16 * 4 * 112 * 112  # pixels of all frames that are rendered together, at least one scene
 ATTEMPTS = 100
 
 
-def generate(scale: str, seed: int, *, frames: int = 4, size: tuple[int, int] = (112, 112)) -> Scene:
-    """The scene of (scale, seed), with `frames` frames of `size` (H, W). In the first frame every object shows at least 60 % of itself."""
-    return next(generate_many([(scale, seed)], frames=frames, size=size))
+def generate(scale: str, seed: int, *, kind: str = "full", frames: int = 16, size: tuple[int, int] = (448, 448)) -> Scene:
+    """The scene of (scale, seed), with `frames` frames of `size` (H, W)."""
+    return next(generate_many([(scale, seed)], kind=kind, frames=frames, size=size))
 
 
 def generate_many(
     specs: Iterable[tuple[str, int]],
     *,
-    frames: int = 4,
-    size: tuple[int, int] = (112, 112),
+    kind: str = "full",
+    frames: int = 16,
+    size: tuple[int, int] = (448, 448),
     objects: tuple[int, int] = OBJECTS,
-    batch: int = 16,
 ) -> Iterator[Scene]:
-    """The scenes of (scale, seed) pairs, in order, rendered `batch` at a time by one compiled program. `objects` (least, most) of each."""
+    """The scenes of (scale, seed) pairs, in order, of one of KINDS; some are rendered together by one compiled program. `objects` (least,
+    most) of each plain scene. In the first frame of a plain scene every object shows at least 60 % of itself, else at least CLEAR do."""
+    if kind not in KINDS:
+        raise unknown("kind of world", kind, KINDS)
     if frames < 1 or min(size) < 16:
         raise UserError(f"frames, size: found {frames} frames of {size[0]}x{size[1]}, expected at least 1 frame of 16x16")
+    batch = int(np.clip(BATCH // (frames * size[0] * size[1]), 1, 16))
     left = iter(specs)
     while chunk := list(islice(left, batch)):
-        yield from _chunk(chunk, frames, size, objects, batch)
+        yield from _chunk(chunk, kind, frames, tuple(size), objects, batch)
 
 
-def _chunk(specs: list[tuple[str, int]], frames: int, size: tuple[int, int], objects: tuple[int, int], batch: int) -> list[Scene]:
+def _chunk(specs: list[tuple[str, int]], kind: str, frames: int, size: tuple[int, int], objects: tuple[int, int], batch: int) -> list[Scene]:
     """Scenes of at most `batch` specs. A scene that is not clear is drawn again from its own seed and rendered in the next round."""
     done: dict[int, Scene] = {}
     for attempt in range(ATTEMPTS):
         pending = [i for i in range(len(specs)) if i not in done]
         if not pending:
             return [done[i] for i in range(len(specs))]
-        layouts = [draw(specs[i][0], rng_of(*specs[i], attempt), frames, size, objects) for i in pending]
+        layouts = [draw(kind, specs[i][0], rng_of(*specs[i], attempt), frames, size, objects) for i in pending]
         images = render(layouts, size, batch)
         for row, (i, layout) in enumerate(zip(pending, layouts, strict=True)):
             rgb, depth, ids, whole = (np.array(a[row]) for a in images[:4])
             whole = whole[:, : len(layout.objects)]
-            if _clear(ids[0], whole[0]):
+            if _clear(ids[0], depth, whole[0], all_of_them=kind == "plain"):
                 scale, seed = specs[i]
-                name, K = f"{scale}-{seed:07d}", camera.intrinsics(size)
+                name, K = f"{scale}-{seed:07d}", camera.intrinsics(size, layout.fov)
                 done[i] = Scene(name, scale, rgb, depth, ids, K, layout.poses, FPS, layout.objects, whole, layout.room)
     raise RuntimeError(f"no clear scene for {[specs[i] for i in range(len(specs)) if i not in done]} in {ATTEMPTS} attempts")
 
@@ -68,19 +77,24 @@ def rng_of(scale: str, seed: int, attempt: int) -> np.random.Generator:
     return np.random.default_rng([SCALES.index(scale), seed, attempt])
 
 
-def _clear(ids: np.ndarray, whole: np.ndarray) -> bool:
-    """Whether each object shows enough pixels of a frame [H, W], and enough of those it would show alone, [objects]."""
+def _clear(ids: np.ndarray, depth: np.ndarray, whole: np.ndarray, *, all_of_them: bool) -> bool:
+    """Whether enough objects show enough pixels of the first frame, ids [H, W], and enough of those they would show alone, [objects]; and
+    nothing stands right before the camera in any frame, depth [F, H, W]."""
     visible = np.bincount(ids.ravel(), minlength=len(whole) + 1)[1:]
-    return bool((visible >= PIXELS * ids.size).all() and (visible >= VISIBLE * whole).all())
+    clear = (visible >= PIXELS * ids.size) & (visible >= VISIBLE * whole)
+    if all_of_them:
+        return bool(clear.all())
+    near = depth.min((1, 2)) >= NEAR * np.median(np.where(np.isfinite(depth), depth, 0), (1, 2))
+    return bool(clear.sum() >= CLEAR and near.all())
 
 
 def render(layouts: list[Layout], size: tuple[int, int], batch: int, planes: bool = False) -> raycast.Image:
     """Numpy images [batch, F, ...] of at most `batch` layouts; rows beyond them are empty."""
-    K = camera.intrinsics(size)
+    Ks = [camera.intrinsics(size, layout.fov) for layout in layouts]
     parts = max(sum(len(thing.parts) for thing in (*layout.objects, *layout.props)) for layout in layouts)
     slots = next((n for n in SLOTS if n >= parts), SLOTS[-1])
-    views = [raycast.prims(layout.objects, layout.props, layout.poses, K, slots) for layout in layouts]
-    settings = [setting(layout, K) for layout in layouts]
+    views = [raycast.prims(layout.objects, layout.props, layout.poses, K, slots) for layout, K in zip(layouts, Ks, strict=True)]
+    settings = [setting(layout, K) for layout, K in zip(layouts, Ks, strict=True)]
     rest = batch - len(layouts)
 
     def stack(*rows):

@@ -16,7 +16,10 @@ COLOURS: dict[str, Rgb] = {
     "yellow": (0.96, 0.82, 0.08),
     "white": (0.95, 0.95, 0.95),
     "purple": (0.58, 0.16, 0.74),
+    "orange": (0.95, 0.45, 0.05),
+    "black": (0.06, 0.06, 0.07),
 }
+PLAIN_COLOURS = tuple(COLOURS)[:6]  # of plain worlds
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,10 @@ WORLDS: dict[str, World] = {
 }
 
 
-def build(name: str, model: Model, colour: str, size: np.ndarray, xy: np.ndarray, yaw: float) -> Object:
-    """An object of the given full `size` [3] standing on the ground at `xy` [2]."""
+def build(
+    name: str, model: Model, colour: str, size: np.ndarray, xy: np.ndarray, yaw: float, z: float = 0.0, **relation
+) -> Object:
+    """An object of the given full `size` [3] standing at `xy` [2], its lower end at `z`; `relation` are its parent and relation."""
     size = np.asarray(size, np.float64)
     parts = []
     for part in model.parts:
@@ -52,4 +57,4 @@ def build(name: str, model: Model, colour: str, size: np.ndarray, xy: np.ndarray
         center, half = ((low + high) / 2 - 0.5) * size, (high - low) / 2 * size
         albedo = COLOURS[colour] if part.paint is BODY else part.paint
         parts.append(Primitive(part.kind, tuple(center.tolist()), tuple(half.tolist()), albedo, part.texture))
-    return Object(name, colour, np.array([*xy, size[2] / 2]), float(yaw), size, tuple(parts))
+    return Object(name, colour, np.array([*xy, z + size[2] / 2]), float(yaw), size, tuple(parts), **relation)
