@@ -50,7 +50,7 @@ def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: 
     reach = float(np.linalg.norm(poses[0, :3, 3]))
     ground = surfaces.tinted(surfaces.one_of(surfaces.GROUNDS[scale], rng), rng)
     return Layout(
-        tuple(crowd.objects), poses, (surfaces.sun(reach, rng),), np.full(3, 0.50), ground, rng.uniform(0, 200, 2),
+        tuple(crowd.objects), poses, (surfaces.sun(reach, rng),), np.full(3, 0.55), ground, rng.uniform(0, 200, 2),
         surfaces.one_of(surfaces.SKIES, rng), 6000.0, fog=rng.uniform(12, 30) * half, props=tuple(props), fov=fov,
     )  # fmt: skip
 

@@ -25,6 +25,7 @@ LIGHTS = 2
 TINY = 1e-12
 BIAS = 1e-3  # shadow rays start this share of the depth above the surface
 TILE = 56  # pixels; a CPU casts tiles one by one, small enough for its cache. Accelerators cast whole frames
+BLOCK = 8  # primitives that are cast together
 MARGIN = 1.0  # pixels around a primitive's projection
 
 
@@ -199,44 +200,58 @@ def _listed(mask):
     return jnp.argsort(~mask, axis=-1, stable=True), mask.sum(-1)
 
 
+def _blocks(view: Prims, listed, step, carry):
+    """`carry` after `step(slots, hits, carry)` for each BLOCK of listed primitives, all of one kind: `slots` [BLOCK] into [3 * S], and
+    `hits(points, directions)`, f32 [BLOCK, N]: where rays meet them, from camera-frame points given as three [N] (None: the camera).
+
+    A block at a time, because XLA on a CPU computes a primitive alone once for each of its results and does not vectorise it."""
+    order, count = listed
+    per_kind = order.shape[1]
+
+    def body(kind, i, carry):
+        slots = lax.dynamic_slice(order[kind], (i * BLOCK,), (BLOCK,))
+        valid = i * BLOCK + jnp.arange(BLOCK) < count[kind]
+        origin, matrix, slots, valid = lax.optimization_barrier((view.origin[kind, slots], view.matrix[kind, slots], slots, valid))
+        origin, matrix = jnp.moveaxis(origin, 1, 0)[..., None], jnp.moveaxis(matrix, 0, 2)[..., None]  # [3, BLOCK, 1], [3, 3, BLOCK, 1]
+
+        def hits(point, direction):
+            o = tuple(origin)
+            if point is not None:
+                o = tuple(j + k for j, k in zip(o, _along(matrix, *point), strict=True))
+            t = SHAPES[kind](o, _along(matrix, *direction))
+            return lax.optimization_barrier(jnp.where(valid[:, None], t, jnp.inf))
+
+        return step(kind * per_kind + slots, hits, carry)
+
+    for kind in range(3):
+        carry = lax.fori_loop(0, -(-count[kind] // BLOCK), partial(body, kind), carry)
+    return carry
+
+
 def _nearest(view: Prims, listed, x, y):
     """Closest hit along rays (x, y, 1) [N] of the listed primitives: z-depth, index into the [3 * S] primitives, and the bits of all
     objects that are hit, u32 [N] for ids up to 32 and for those above."""
-    order, count = listed
-    slots = order.shape[1]
+    last = jnp.iinfo(jnp.int32).max
 
-    def body(kind, i, carry):
-        depth, index, low, high = carry
-        slot = order[kind, i]
-        t = SHAPES[kind](tuple(view.origin[kind, slot]), _along(view.matrix[kind, slot], x, y, 1.0))
-        bit = view.owner[kind, slot] - 1
-        flag = jnp.where(bit >= 0, jnp.uint32(1) << (bit % 32).astype(jnp.uint32), 0)
-        hit = t < jnp.inf
-        low, high = (bits | jnp.where(hit, jnp.where(mine, flag, 0), 0) for bits, mine in ((low, bit < 32), (high, bit >= 32)))
-        closer = t < depth
-        return jnp.where(closer, t, depth), jnp.where(closer, kind * slots + slot, index), low, high
+    def step(slots, hits, carry):
+        depth, index, *bits = carry
+        t = hits(None, (x, y, 1.0))
+        first = t.min(0)
+        index = jnp.where(first < depth, jnp.where(t == first, slots[:, None], last).min(0), index)
+        bit = view.owner.reshape(-1)[slots] - 1
+        flag = jnp.uint32(1) << (bit % 32).astype(jnp.uint32)
+        for i, mine in enumerate(((bit >= 0) & (bit < 32), bit >= 32)):
+            hit = jnp.where((t < jnp.inf) & mine[:, None], flag[:, None], 0)
+            bits[i] = bits[i] | lax.reduce(hit, jnp.uint32(0), lax.bitwise_or, (0,))
+        return jnp.minimum(first, depth), index, *bits
 
     none = jnp.zeros(x.shape, jnp.uint32)
-    carry = (jnp.full_like(x, jnp.inf), jnp.zeros(x.shape, order.dtype), none, none)
-    for kind in range(3):
-        carry = lax.fori_loop(0, count[kind], partial(body, kind), carry)
-    return carry
+    return _blocks(view, listed, step, (jnp.full_like(x, jnp.inf), jnp.zeros(x.shape, jnp.int32), none, none))
 
 
 def _shaded(view: Prims, listed, point, way):
     """bool [N]: whether a listed primitive stands between camera-frame points and their lamp, which lies `way` from them."""
-    order, count = listed
-
-    def body(kind, i, dark):
-        slot = order[kind, i]
-        matrix = view.matrix[kind, slot]
-        o = tuple(j + k for j, k in zip(view.origin[kind, slot], _along(matrix, *point), strict=True))
-        return dark | (SHAPES[kind](o, _along(matrix, *way)) < 1)
-
-    dark = jnp.zeros(point[0].shape, bool)
-    for kind in range(3):
-        dark = lax.fori_loop(0, count[kind], partial(body, kind), dark)
-    return dark
+    return _blocks(view, listed, lambda slots, hits, dark: dark | (hits(point, way).min(0) < 1), jnp.zeros(point[0].shape, bool))
 
 
 def _surface(view: Prims, index, t, ray):

@@ -20,7 +20,7 @@ def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: 
     reach = float(np.linalg.norm(poses[0, :3, 3]))
     ground = surfaces.tinted(surfaces.one_of(surfaces.GROUNDS[scale], rng), rng)
     return Layout(
-        tuple(crowd.objects), poses, (surfaces.sun(max(reach, 20.0), rng),), np.full(3, 0.50), ground, rng.uniform(0, 5, 2),
+        tuple(crowd.objects), poses, (surfaces.sun(max(reach, 20.0), rng),), np.full(3, 0.55), ground, rng.uniform(0, 5, 2),
         surfaces.one_of(surfaces.SKIES, rng), 400.0, fog=700.0, props=tuple(props), fov=fov,
     )  # fmt: skip
 

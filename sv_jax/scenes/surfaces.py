@@ -41,7 +41,7 @@ GROUNDS: dict[str, tuple[Surface, ...]] = {
         _grid((0.86, 0.86, 0.83), (0.60, 0.70, 0.82), 0.005),  # squared paper
         _planks((0.52, 0.38, 0.25), 0.045, 0.6),
         _checks((0.50, 0.47, 0.43), (0.40, 0.38, 0.36), 0.0015),  # cloth
-        _plain((0.46, 0.35, 0.25), 0.5, 0.0025),  # cork
+        _plain((0.46, 0.35, 0.25), 0.3, 0.004),  # cork
     ),
     "tabletop": (
         _planks((0.55, 0.40, 0.26), 0.12, 1.6),
@@ -100,7 +100,7 @@ def sun(reach: float, rng: np.random.Generator) -> Lamp:
     """Sunlight for a scene whose camera is `reach` metres from its middle."""
     warm = rng.uniform(0, 1)
     direction = upward(rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(25, 65)))
-    return Lamp(SUN * reach * direction, rng.uniform(0.55, 0.72) * np.array([1.0, 1 - 0.06 * warm, 1 - 0.16 * warm]))
+    return Lamp(SUN * reach * direction, rng.uniform(0.66, 0.86) * np.array([1.0, 1 - 0.06 * warm, 1 - 0.16 * warm]))
 
 
 def lamp(place, reach: float, rng: np.random.Generator, power: float = 0.9) -> Lamp:
