@@ -30,7 +30,7 @@ PIANO_KEYS = Texture(DARK, (0.047, 0, 0), line=0.35)
 RIBS = Texture(DARK, (0.06, 0.06, 0), line=0.14)  # radiators, suitcases
 SLATS = Texture(DARK, (0.05, 0.05, 0), line=0.2)  # litter bins
 THREAD = Texture(DARK, (0, 0, 0.0016), line=0.2, grain=0.15)
-DIMPLES = Texture(DARK, (0.0026, 0.0026, 0.0022), line=0.2, bond=1.0)
+DIMPLES = Texture(DARK, (0.0026, 0.0026, 0.0022), line=0.12, bond=1.0)
 PEEL = Texture(noise=0.3, length=(0.004, 0.004, 0.004))  # fruit, beans
 FOLIAGE = Texture(noise=0.6, length=(0.12, 0.12, 0.12))
 STONE = Texture(noise=0.3, length=(0.15, 0.15, 0.15))
@@ -38,7 +38,7 @@ BRICKS = Texture(PALE, (0.215, 0.215, 0.065), line=0.08, bond=1.0, grain=0.3)
 CORRUGATION = Texture(DARK, (0.9, 0.9, 0), line=0.12)  # sheds and containers from above
 STOREYS = Texture(GLASS, (0, 0, 3.0), line=0.42)  # a band of windows each 3 m
 PANES = Texture(GREY, (1.5, 1.5, 0), line=0.08)  # window posts of vehicles and stands
-LATTICE = Texture(DARK, (1.5, 1.5, 1.5), line=0.3)  # masts and jibs
+LATTICE = Texture(DARK, (1.3, 1.3, 1.3), line=0.2)  # masts and jibs
 COURSES = Texture(PALE, (0, 0, 12.0), line=0.25)  # warning bands of chimneys
 MOWN = Texture(pitch=(5.5, 0, 0), grain=0.3)  # stripes of a lawn
 BAYS = Texture(PALE, (2.5, 5.0, 0), line=0.08)  # of a parking lot

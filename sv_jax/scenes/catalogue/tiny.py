@@ -53,11 +53,12 @@ TINY = {
     "nut": Model(
         (0.015, 0.013, 0.0065),
         (
-            box(FULL, (0.32, 0.68), (0, 0.94)),
-            box((0.12, 0.88), (0.14, 0.86), (0, 0.94)),
-            box((0.25, 0.75), FULL, (0, 0.94)),
+            tube((0.067, 0.933), FULL, (0, 0.94)),  # a hexagon is no part: its inner circle, and boxes that reach into the six corners
+            box((0.26, 0.74), FULL, (0, 0.93)),
+            box((0.12, 0.88), (0.26, 0.74), (0, 0.92)),
+            box(FULL, (0.46, 0.54), (0, 0.93)),
             centred(0.2, (0.9, 0.97), STEEL),
-            centred(0.26, (0.95, 1), DARK),
+            centred(0.25, (0.95, 1), DARK),
         ),
         "more",
     ),
@@ -126,24 +127,24 @@ TINY = {
     "bean": Model(
         (0.016, 0.010, 0.008),
         (
-            ball((0, 0.6), (0, 0.86), FULL, texture=PEEL),
-            ball((0.4, 1), (0, 0.86), FULL, texture=PEEL),
-            ball((0.16, 0.84), (0.24, 1), (0.02, 0.98), texture=PEEL),
-            ball((0.42, 0.58), (0.06, 0.4), (0.4, 0.8), PALE),
+            ball((0, 0.68), (0.04, 0.9), FULL, texture=PEEL),
+            ball((0.32, 1), (0.04, 0.9), FULL, texture=PEEL),
+            ball((0.1, 0.9), (0.2, 1), (0.01, 0.99), texture=PEEL),
+            ball((0.42, 0.58), (0, 0.4), (0.38, 0.82), PALE),
         ),
         "more",
     ),
     "matchbox": Model(
         (0.082, 0.038, 0.017),
         (
-            box((0, 0.62), FULL, FULL),
-            box((0.04, 0.58), (0, 1), (0.25, 0.75), BROWN),
-            box((0.6, 1), (0.05, 0.95), (0.06, 0.14), PALE),
-            box((0.97, 1), (0.05, 0.95), (0.06, 0.9)),
-            *(box((0.6, 1), y, (0.06, 0.9)) for y in ((0.05, 0.11), (0.89, 0.95))),
+            box((0, 0.62), (0.01, 0.99), FULL),
+            box((0.04, 0.58), FULL, (0.25, 0.75), BROWN),
+            box((0.6, 0.98), (0.07, 0.93), (0.06, 0.14), PALE),
+            box((0.97, 1), (0.05, 0.95), (0.05, 0.9)),
+            *(box((0.6, 0.97), y, (0.05, 0.9)) for y in ((0.05, 0.1), (0.9, 0.95))),
         ),
         "more",
-        Shelf((0.63, 0.97), (0.11, 0.89), 0.14, "in"),
+        Shelf((0.62, 0.97), (0.1, 0.9), 0.14, "in"),
     ),
     "thimble": Model(
         (0.018, 0.018, 0.024),
@@ -153,9 +154,9 @@ TINY = {
     "spool": Model(
         (0.030, 0.030, 0.042),
         (
-            centred(0, (0, 0.13), BROWN),
-            centred(0.1, (0.1, 0.88), texture=THREAD),
-            centred(0, (0.87, 0.99), BROWN),
+            centred(0, (0, 0.09), BROWN),
+            centred(0.07, (0.05, 0.95), texture=THREAD),
+            centred(0, (0.92, 0.99), BROWN),
             centred(0.36, (0.9, 1), DARK),
         ),
         "more",
@@ -175,11 +176,7 @@ TINY = {
     ),
     "acorn": Model(
         (0.018, 0.018, 0.026),
-        (
-            centred(0.06, (0, 0.88), part=ball),
-            centred(0, (0.54, 0.96), BROWN, ball),
-            centred(0.44, (0.9, 1), BROWN),
-        ),
+        (centred(0.05, (0, 0.9), part=ball), centred(0, (0.62, 0.96), BROWN, ball), centred(0.44, (0.9, 1), BROWN)),
         "unseen",
     ),
     "rook": Model(
