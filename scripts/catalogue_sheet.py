@@ -33,7 +33,7 @@ GROUND = (0.62, 0.60, 0.56)
 
 def layout(name: str, model: Model, colour: str) -> Layout:
     """The class of its usual size in the middle of plain ground, just filling the frame."""
-    thing = build(name, model, colour, model.size, np.zeros(2), 0.0)
+    thing = build(name, model, colour, np.array(model.size), np.zeros(2), 0.0)
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * thing.size / 2
     outward = upward(AZIMUTH, RISE)
     pose = np.eye(4)

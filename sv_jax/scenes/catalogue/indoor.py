@@ -30,7 +30,7 @@ from sv_jax.scenes.catalogue.parts import (
 
 INDOOR = {
     "chair": Model((0.46, 0.48, 0.90), (*legs(0.46, 0.13), box(FULL, FULL, (0.46, 0.54)), box(FULL, (0.87, 1), (0.5, 1)))),
-    "table": Model((1.30, 0.80, 0.74), (*legs(0.9, 0.08), box(FULL, FULL, (0.9, 1)))),
+    "table": Model((1.30, 0.80, 0.74), (*legs(0.9, 0.08), box(FULL, FULL, (0.9, 1))), shelf=TOP),
     "sofa": Model(
         (1.80, 0.90, 0.82),
         (
@@ -60,8 +60,9 @@ INDOOR = {
             box((0.08, 0.46), (0.72, 0.92), (0.54, 0.68), PALE),
             box((0.54, 0.92), (0.72, 0.92), (0.54, 0.68), PALE),
         ),
+        shelf=Shelf(FULL, (0, 0.7), 0.56),
     ),
-    "stool": Model((0.38, 0.38, 0.55), (centred(0, (0.86, 1)), *legs(0.86, 0.12, BROWN))),
+    "stool": Model((0.38, 0.38, 0.55), (centred(0, (0.86, 1)), *legs(0.86, 0.12, BROWN)), shelf=Shelf((0.15, 0.85), (0.15, 0.85), 1)),
     "bookshelf": Model(
         (0.85, 0.32, 1.60),
         (
@@ -273,10 +274,10 @@ INDOOR = {
     "drum": Model(
         (0.46, 0.46, 0.36),
         (
-            centred(0.01, (0.04, 0.94)),
-            *(centred(0, z, STEEL) for z in ((0, 0.08), (0.9, 0.98))),
+            centred(0.015, (0.02, 0.96)),
+            *(centred(0, z) for z in ((0, 0.07), (0.88, 0.98))),
             centred(0.04, (0.9, 1), PALE),
-            *(box(x, y, (0.06, 0.94), STEEL) for x, y in (((0.47, 0.53), FULL), (FULL, (0.47, 0.53)))),
+            *(box(x, y, (0.07, 0.88), STEEL) for x, y in (((0.47, 0.53), FULL), (FULL, (0.47, 0.53)))),
         ),
         "unseen",
     ),

@@ -23,26 +23,26 @@ STEEL, GLASS, WATER, LEAF, SKIN = (0.64, 0.66, 0.68), (0.17, 0.21, 0.25), (0.30,
 WOOD = Texture(noise=0.4, length=(0.25, 0.02, 0.02))  # furniture, boards
 FABRIC = Texture(noise=0.3, length=(0.02, 0.02, 0.02))
 WEAVE = Texture(DARK, (0.018, 0.018, 0.012), line=0.12, bond=1.0, grain=0.4)  # baskets
-BOARDS = Texture(DARK, (0, 0, 0.045), line=0.13, grain=0.25)  # crates
-PLANKS = Texture(DARK, (0, 0.14, 0.14), line=0.07, grain=0.2)  # garden furniture
-KEYS = Texture(DARK, (0.019, 0.019, 0), line=0.18)  # keyboards
-PIANO_KEYS = Texture(DARK, (0.047, 0, 0), line=0.35)
-RIBS = Texture(DARK, (0.06, 0.06, 0), line=0.14)  # radiators, suitcases
-SLATS = Texture(DARK, (0.05, 0.05, 0), line=0.2)  # litter bins
-THREAD = Texture(DARK, (0, 0, 0.0016), line=0.2, grain=0.15)
-DIMPLES = Texture(DARK, (0.0026, 0.0026, 0.0022), line=0.12, bond=1.0)
+BOARDS = Texture(DARK, (0.0, 0.0, 0.045), line=0.13, grain=0.25)  # crates
+PLANKS = Texture(DARK, (0.0, 0.14, 0.14), line=0.07, grain=0.2)  # garden furniture
+KEYS = Texture(DARK, (0.019, 0.019, 0.0), line=0.18)  # keyboards
+PIANO_KEYS = Texture(DARK, (0.047, 0.0, 0.0), line=0.35)
+RIBS = Texture(DARK, (0.06, 0.06, 0.0), line=0.14)  # radiators, suitcases
+SLATS = Texture(DARK, (0.05, 0.05, 0.0), line=0.2)  # litter bins
+THREAD = Texture(DARK, (0.0, 0.0, 0.0016), line=0.2, grain=0.15)
+DIMPLES = Texture(DARK, (0.002, 0.002, 0.002), line=0.12, grain=0.2)
 PEEL = Texture(noise=0.3, length=(0.004, 0.004, 0.004))  # fruit, beans
 FOLIAGE = Texture(noise=0.6, length=(0.12, 0.12, 0.12))
 STONE = Texture(noise=0.3, length=(0.15, 0.15, 0.15))
 BRICKS = Texture(PALE, (0.215, 0.215, 0.065), line=0.08, bond=1.0, grain=0.3)
-CORRUGATION = Texture(DARK, (0.9, 0.9, 0), line=0.12)  # sheds and containers from above
-STOREYS = Texture(GLASS, (0, 0, 3.0), line=0.42)  # a band of windows each 3 m
-PANES = Texture(GREY, (1.5, 1.5, 0), line=0.08)  # window posts of vehicles and stands
+CORRUGATION = Texture(DARK, (0.9, 0.9, 2.6), line=0.12)  # stacked containers
+STOREYS = Texture(GLASS, (0.0, 0.0, 3.0), line=0.42)  # a band of windows each 3 m
+PANES = Texture(GREY, (1.5, 1.5, 0.0), line=0.08)  # window posts of vehicles and stands
 LATTICE = Texture(DARK, (1.3, 1.3, 1.3), line=0.2)  # masts and jibs
-COURSES = Texture(PALE, (0, 0, 12.0), line=0.25)  # warning bands of chimneys
-MOWN = Texture(pitch=(5.5, 0, 0), grain=0.3)  # stripes of a lawn
-BAYS = Texture(PALE, (2.5, 5.0, 0), line=0.08)  # of a parking lot
-SEATS = Texture(GREY, (0, 0, 1.6), line=0.2)
+COURSES = Texture(PALE, (0.0, 0.0, 12.0), line=0.25)  # warning bands of chimneys
+MOWN = Texture(pitch=(5.5, 0.0, 0.0), grain=0.3)  # stripes of a lawn
+BAYS = Texture(PALE, (2.5, 5.0, 0.0), line=0.08)  # of a parking lot
+SEATS = Texture(GREY, (0.0, 0.0, 1.6), line=0.2)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sv_jax.scenes.catalogue.parts import (
     PALE,
     PEEL,
     STEEL,
+    TOP,
     WEAVE,
     WOOD,
     Model,
@@ -49,9 +50,10 @@ TABLETOP = {
             box(FULL, FULL, (0.86, 1)),
             box((0, 0.05), FULL, FULL),
         ),
+        shelf=TOP,
     ),
     "apple": Model((0.078, 0.078, 0.088), (centred(0, (0, 0.86), part=ball), centred(0.45, (0.8, 1), BROWN))),
-    "box": Model((0.15, 0.12, 0.10), (box((0, 1), FULL, (0, 0.98)), box((0.42, 0.58), FULL, (0.5, 1), BROWN))),
+    "box": Model((0.15, 0.12, 0.10), (box((0, 1), FULL, (0, 0.98)), box((0.42, 0.58), FULL, (0.5, 1), BROWN)), shelf=TOP),
     "bowl": Model(
         (0.15, 0.15, 0.065),
         (

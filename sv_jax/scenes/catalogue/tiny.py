@@ -22,7 +22,7 @@ from sv_jax.scenes.catalogue.parts import (
 )
 
 TINY = {
-    "coin": Model((0.024, 0.024, 0.0026), (centred(0, (0, 0.8), GREY), centred(0.1, (0.5, 1)))),
+    "coin": Model((0.024, 0.024, 0.0026), (centred(0, (0, 0.8), GREY), centred(0.1, (0.5, 1))), shelf=Shelf((0.22, 0.78), (0.22, 0.78), 1)),
     "die": Model(
         (0.016, 0.016, 0.016),
         (
@@ -38,7 +38,11 @@ TINY = {
         (0.015, 0.015, 0.036),
         (centred(0, (0, 0.16)), centred(0.25, (0.16, 0.4), GREY), centred(0.22, (0.4, 0.9)), centred(0.34, (0.9, 1), GREY)),
     ),
-    "eraser": Model((0.022, 0.045, 0.014), (box((0.03, 0.97), FULL, (0, 0.97)), box(FULL, (0, 0.42), FULL, GREY))),
+    "eraser": Model(
+        (0.022, 0.045, 0.014),
+        (box((0.03, 0.97), FULL, (0, 0.97)), box(FULL, (0, 0.42), FULL, GREY)),
+        shelf=Shelf((0.03, 0.97), FULL, 1),
+    ),
     "pawn": Model(
         (0.018, 0.018, 0.036),
         (centred(0, (0, 0.18)), centred(0.18, (0.05, 0.55), part=ball), centred(0.32, (0.3, 0.7)), centred(0.2, (0.6, 1), part=ball)),
