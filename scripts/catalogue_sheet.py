@@ -1,8 +1,6 @@
 """Draw every object class once, one labelled PNG per scale, to see whether it is recognised.
 
-    python scripts/catalogue_sheet.py OUT [--scale SCALE] [--colour COLOUR]
-
-Below a picture stand the class and the share of its pixels that are body, which takes the object's colour.
+python scripts/catalogue_sheet.py OUT [--scale SCALE] [--colour COLOUR]
 """
 
 from __future__ import annotations
@@ -51,15 +49,12 @@ def sheet(scale: str, colour: str) -> Image.Image:
     page = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + LABEL)), "white")
     layouts = [layout(name, model, colour) for name, model in models.items()]
     for start in range(0, len(layouts), BATCH):
-        views = render(layouts[start : start + BATCH], (SIDE, SIDE), BATCH, planes=True)
+        views = render(layouts[start : start + BATCH], (SIDE, SIDE), BATCH)
         for i, (name, model) in enumerate(list(models.items())[start : start + BATCH], start):
             row, column = divmod(i, COLUMNS)
             corner = (column * SIDE, row * (SIDE + LABEL))
-            mine = views.albedo[i - start, 0][views.ids[i - start, 0] == 1]
-            tone = mine / np.linalg.norm(mine, axis=1, keepdims=True)
-            body = np.mean(tone @ (np.array(COLOURS[colour]) / np.linalg.norm(COLOURS[colour])) > 0.97)
             page.paste(Image.fromarray(views.rgb[i - start, 0]), corner)
-            label = f"{name} ({model.tier}) {body:.0%}"
+            label = f"{name} ({model.tier})"
             ImageDraw.Draw(page).text((corner[0] + 2, corner[1] + SIDE + 1), label, fill="black")
     return page
 

@@ -42,7 +42,7 @@ LATTICE = Texture(DARK, (1.3, 1.3, 1.3), line=0.2)  # masts and jibs
 COURSES = Texture(PALE, (0.0, 0.0, 12.0), line=0.25)  # warning bands of chimneys
 MOWN = Texture(pitch=(5.5, 0.0, 0.0), grain=0.3)  # stripes of a lawn
 BAYS = Texture(PALE, (2.5, 5.0, 0.0), line=0.08)  # of a parking lot
-SEATS = Texture(GREY, (0.0, 0.0, 1.6), line=0.2)
+SEATS = Texture(PALE, (3.0, 3.0, 1.6), line=0.2)  # rows of a stand
 
 
 @dataclass(frozen=True)
