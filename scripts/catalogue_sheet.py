@@ -17,6 +17,7 @@ import numpy as np  # noqa: E402  after the environment is set
 from PIL import Image, ImageDraw  # noqa: E402
 
 from sv_jax.errors import UserError, unknown  # noqa: E402
+from sv_jax.files import replacing  # noqa: E402
 from sv_jax.scenes import SCALES, camera  # noqa: E402
 from sv_jax.scenes.catalogue import CLASSES, Model  # noqa: E402
 from sv_jax.scenes.generate import render  # noqa: E402
@@ -69,10 +70,12 @@ def main() -> None:
         raise unknown("--scale", args.scale, SCALES)
     if args.colour not in COLOURS:
         raise unknown("--colour", args.colour, COLOURS)
-    args.out.mkdir(parents=True, exist_ok=True)
+    if args.out.is_file():
+        raise UserError(f"OUT: {args.out} is a file, expected a folder")
     for scale in [args.scale] if args.scale else SCALES:
         path = args.out / f"{scale}.png"
-        sheet(scale, args.colour).save(path)
+        with replacing(path) as file:
+            sheet(scale, args.colour).save(file, "PNG")
         print(path)
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from sv_jax.scenes.catalogue.outdoor import OUTDOOR
 from sv_jax.scenes.catalogue.parts import (
     BAYS,
-    BODY,
     BROWN,
     CORRUGATION,
     COURSES,

@@ -34,13 +34,13 @@ DIMPLES = Texture(DARK, (0.002, 0.002, 0.002), line=0.12, grain=0.2)
 PEEL = Texture(noise=0.3, length=(0.004, 0.004, 0.004))  # fruit, beans
 FOLIAGE = Texture(noise=0.6, length=(0.12, 0.12, 0.12))
 STONE = Texture(noise=0.3, length=(0.15, 0.15, 0.15))
-BRICKS = Texture(PALE, (0.215, 0.215, 0.065), line=0.08, bond=1.0, grain=0.3)
+BRICKS = Texture(PALE, (0.215, 0.215, 0.065), line=0.08, bond=1.0, grain=0.2)
 CORRUGATION = Texture(DARK, (0.9, 0.9, 2.6), line=0.12)  # stacked containers
 STOREYS = Texture(GLASS, (0.0, 0.0, 3.0), line=0.42)  # a band of windows each 3 m
 PANES = Texture(GREY, (1.5, 1.5, 0.0), line=0.08)  # window posts of vehicles and stands
 LATTICE = Texture(DARK, (1.3, 1.3, 1.3), line=0.2)  # masts and jibs
 COURSES = Texture(PALE, (0.0, 0.0, 12.0), line=0.25)  # warning bands of chimneys
-MOWN = Texture(pitch=(5.5, 0.0, 0.0), grain=0.3)  # stripes of a lawn
+MOWN = Texture(pitch=(5.5, 0.0, 0.0), grain=0.15)  # stripes of a lawn
 BAYS = Texture(PALE, (2.5, 5.0, 0.0), line=0.08)  # of a parking lot
 SEATS = Texture(PALE, (3.0, 3.0, 1.6), line=0.2)  # rows of a stand
 
