@@ -72,6 +72,7 @@ def main() -> None:
         raise unknown("--colour", args.colour, COLOURS)
     if args.out.is_file():
         raise UserError(f"OUT: {args.out} is a file, expected a folder")
+    args.out.mkdir(parents=True, exist_ok=True)
     for scale in [args.scale] if args.scale else SCALES:
         path = args.out / f"{scale}.png"
         with replacing(path) as file:

@@ -109,7 +109,7 @@ def wheels(*spans: Span, top: float, width: float = 0.14) -> tuple[Part, ...]:
     return tuple(ball(x, y, (0, top), DARK) for x in spans for y in ((0, width), (1 - width, 1)))
 
 
-def walls(x: float, y: float, floor: float, texture: Texture | None = None, z: float = 1) -> tuple[Part, ...]:
+def walls(x: float, y: float, floor: float, texture: Texture | None = None, z: Number = 1) -> tuple[Part, ...]:
     """A bottom up to `floor` and four walls up to `z`, `x` and `y` thick; `inside` is its shelf."""
     return (
         box(FULL, FULL, (0, floor), BODY, texture),
