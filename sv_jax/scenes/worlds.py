@@ -37,12 +37,17 @@ class World:
 ROOM = ((0.70, 0.67, 0.62), (0.50, 0.49, 0.50))  # horizon and zenith of a backdrop indoors
 SKY = ((0.80, 0.86, 0.92), (0.42, 0.60, 0.85))
 
+
+def _basic(scale: str) -> dict[str, Model]:
+    return {name: model for name, model in CLASSES[scale].items() if model.tier == "basic"}
+
+
 WORLDS: dict[str, World] = {
-    "tiny": World((0.025, 0.050), 0.010, ((0.24, 0.30, 0.31), (0.33, 0.40, 0.41)), *ROOM, CLASSES["tiny"]),
-    "tabletop": World((0.13, 0.28), 0.05, ((0.50, 0.40, 0.30), (0.62, 0.52, 0.41)), *ROOM, CLASSES["tabletop"]),
-    "indoor": World((1.3, 2.8), 0.5, ((0.58, 0.55, 0.51), (0.70, 0.67, 0.63)), *ROOM, CLASSES["indoor"]),
-    "outdoor": World((3.5, 8.5), 2.0, ((0.36, 0.36, 0.36), (0.46, 0.46, 0.45)), *SKY, CLASSES["outdoor"]),
-    "drone": World((25.0, 55.0), 10.0, ((0.38, 0.40, 0.28), (0.47, 0.47, 0.36)), *SKY, CLASSES["drone"]),
+    "tiny": World((0.025, 0.050), 0.010, ((0.24, 0.30, 0.31), (0.33, 0.40, 0.41)), *ROOM, _basic("tiny")),
+    "tabletop": World((0.13, 0.28), 0.05, ((0.50, 0.40, 0.30), (0.62, 0.52, 0.41)), *ROOM, _basic("tabletop")),
+    "indoor": World((1.3, 2.8), 0.5, ((0.58, 0.55, 0.51), (0.70, 0.67, 0.63)), *ROOM, _basic("indoor")),
+    "outdoor": World((3.5, 8.5), 2.0, ((0.36, 0.36, 0.36), (0.46, 0.46, 0.45)), *SKY, _basic("outdoor")),
+    "drone": World((25.0, 55.0), 10.0, ((0.38, 0.40, 0.28), (0.47, 0.47, 0.36)), *SKY, _basic("drone")),
 }
 
 

@@ -95,7 +95,7 @@ def depth(view: View, rng: np.random.Generator) -> QA | None:
 
 def plural(noun: str) -> str:
     """The plural: "mug" -> "mugs", "battery" -> "batteries", "box" -> "boxes"."""
-    irregular = {"die": "dice", "bookshelf": "bookshelves", "person": "people"}
+    irregular = {"die": "dice", "bookshelf": "bookshelves", "person": "people", "mouse": "mice"}
     head, _, last = noun.rpartition(" ")
     if last in irregular:
         last = irregular[last]
