@@ -221,6 +221,22 @@ def _data_annotate(args: argparse.Namespace) -> None:
     print(f"{cfg.out} {cfg.split}: {found['scenes']} scenes, {found['questions']} questions, {len(manifest['left_out'])} videos left out")
 
 
+def _data_stats_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="dataset folder")
+    parser.add_argument("--split", metavar="S", help="one split (default: all together)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+
+
+def _data_stats(args: argparse.Namespace) -> None:
+    import json
+
+    from sv_jax.audit.stats import stats
+    from sv_jax.audit.tables import show
+
+    found = stats(args.data, args.split)
+    print(json.dumps(found)) if args.json else show(found)
+
+
 def _resume_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run from its newest checkpoint, exactly")
 
@@ -404,6 +420,12 @@ VERBS = {
         "poses the first frame alone is annotated.",
         _data_annotate,
         _data_annotate_arguments,
+    ),
+    "data stats": Verb(
+        "counts, balance and duplicates of a dataset, and what can be guessed without its frames",
+        "  sv-jax data stats data/small\n  sv-jax data stats data/small --split eval --json",
+        _data_stats,
+        _data_stats_arguments,
     ),
     "sft": Verb(
         "supervised fine-tuning, one stage",

@@ -98,13 +98,22 @@ def _json(value: object) -> object:
 
 def source(path: str | Path, name: str, split: str):
     """The TFDS data source (random access) of one set of a dataset folder."""
+    builder = _builder(path, name)
+    if split not in builder.info.splits:
+        raise unknown(f"data {str(path)!r}: split", split, builder.info.splits)
+    return builder.as_data_source(split)
+
+
+def splits(path: str | Path) -> list[str]:
+    """Names of the splits of a dataset folder."""
+    return list(_builder(path, "qa").info.splits)
+
+
+def _builder(path: str | Path, name: str):
     import tensorflow_datasets as tfds
 
     folder = Path(path) / name / VERSION
     if not (folder / "dataset_info.json").is_file():
         made = "made by `sv-jax data build`, `import` or `annotate`"
         raise UserError(f"data {str(path)!r}: no {name}/{VERSION}/dataset_info.json; expected a folder {made}")
-    builder = tfds.builder_from_directory(folder)
-    if split not in builder.info.splits:
-        raise unknown(f"data {str(path)!r}: split", split, builder.info.splits)
-    return builder.as_data_source(split)
+    return tfds.builder_from_directory(folder)

@@ -1,0 +1,59 @@
+"""The questions of a dataset folder without their clips, and what their texts have in common once the objects are taken out."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sv_jax.data import sets
+from sv_jax.errors import UserError
+from sv_jax.scenes.worlds import COLOURS
+from sv_jax.tasks import QA, units
+
+MARKED = re.compile(r"object (?:at|in|under) the \w+ (?:point|box|mask)")
+UNITS = re.compile("|".join(sorted(units.NAMES.values(), key=len, reverse=True)))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question and where it stands."""
+
+    qa: QA
+    split: str
+    row: int  # of the qa set
+    clip: int  # row of the scenes and geom sets of the same split
+
+
+def read(path: str | Path, split: str | None = None) -> list[Asked]:
+    """All questions of a split, or of all splits, in order. UserError for a folder or split that is not there, or that holds none."""
+    found = []
+    for name in [split] if split else sets.splits(path):
+        source = sets.source(path, "qa", name)
+        for start in range(0, len(source), 1024):
+            rows = range(start, min(start + 1024, len(source)))
+            for row, record in zip(rows, source.__getitems__(list(rows)), strict=True):
+                found.append(Asked(QA.from_dict(json.loads(record["json"])), name, row, int(record["scene_row"])))
+    if not found:
+        raise UserError(f"data {str(path)!r}: no question in {f'split {split!r}' if split else 'any split'}")
+    return found
+
+
+def kind(phrase: str) -> str:
+    """A phrase without article and colour: "the red mug" -> "mug"."""
+    return " ".join(word for word in phrase.lower().split() if word not in COLOURS and word not in ("a", "an", "the"))
+
+
+def objects(qa: QA) -> list[str]:
+    """Phrases of the objects that the question is about."""
+    return qa.semantic.split(", ") if qa.semantic else []
+
+
+def template(qa: QA) -> str:
+    """The question with … for objects and units and # for numbers."""
+    text = MARKED.sub("…", qa.question.lower())
+    for phrase in sorted(objects(qa), key=len, reverse=True):
+        text = text.replace(phrase.lower(), "…")
+    text = UNITS.sub("…", text)
+    return re.sub(r"\d+(?:\.\d+)?", "#", text)
