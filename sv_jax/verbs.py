@@ -237,6 +237,35 @@ def _data_stats(args: argparse.Namespace) -> None:
     print(json.dumps(found)) if args.json else show(found)
 
 
+def _data_inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="dataset folder")
+    parser.add_argument("--html", metavar="OUT.html", help="write one page with pictures (default: print text)")
+    parser.add_argument("--n", type=int, default=4, metavar="N", help="of every task and scale, at most (default: 4)")
+    parser.add_argument("--split", metavar="S", help="one split (default: all together)")
+    parser.add_argument("--task", metavar="T,…", default="", help="only these tasks")
+    parser.add_argument("--scale", metavar="S,…", default="", help="only these scales")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice")
+
+
+def _data_inspect(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from sv_jax.audit.page import write_page
+    from sv_jax.audit.samples import as_text, pick
+    from sv_jax.progress import progress
+
+    if args.html is not None and Path(args.html).is_dir():
+        raise UserError(f"--html {args.html!r}: is a folder; expected a file to write")
+    tasks, scales = ([name.strip() for name in names.split(",") if name.strip()] for names in (args.task, args.scale))
+    asked = pick(args.data, args.n, split=args.split, tasks=tasks, scales=scales, seed=args.seed)
+    if args.html is None:
+        print(as_text(asked))
+        return
+    with progress("samples", len(asked)) as bar:
+        write_page(args.data, args.html, asked, bar.advance)
+    print(f"{args.html}: {len(asked)} samples, {Path(args.html).stat().st_size / 2**20:.1f} MiB")
+
+
 def _resume_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run from its newest checkpoint, exactly")
 
@@ -426,6 +455,14 @@ VERBS = {
         "  sv-jax data stats data/small\n  sv-jax data stats data/small --split eval --json",
         _data_stats,
         _data_stats_arguments,
+    ),
+    "data inspect": Verb(
+        "samples of a dataset: one page of pictures with what each question is about, or text",
+        "  sv-jax data inspect data/small --html samples.html\n"
+        "  sv-jax data inspect data/small --task depth,counting --scale indoor --n 2\n"
+        "Objects are outlined, and answers drawn, where the dataset keeps its geometry (--geometry true of data build).",
+        _data_inspect,
+        _data_inspect_arguments,
     ),
     "sft": Verb(
         "supervised fine-tuning, one stage",

@@ -55,7 +55,9 @@ def _first_half(qas: Sequence[QA], seed: int) -> set[str]:
 def _choices(a: Sequence[QA], b: Sequence[QA]) -> dict:
     tested = [*b, *a]
     chance = np.array([1 / len(qa.options) for qa in tested])
-    right = {name: [said == qa.answer for said, qa in zip([*probe(a, b), *probe(b, a)], tested, strict=True)] for name, probe in CHOICE.items()}
+    right = {
+        name: [said == qa.answer for said, qa in zip([*probe(a, b), *probe(b, a)], tested, strict=True)] for name, probe in CHOICE.items()
+    }
     probes = {name: float(np.mean(values)) for name, values in right.items()}
     error = float(np.sqrt(np.mean(chance * (1 - chance)) / len(tested)))  # binomial
     return _report(tested, float(chance.mean()), probes, error, max(probes.values()))

@@ -26,7 +26,10 @@ def facts(asked: Sequence[Asked]) -> dict:
         "splits": {s: {"scenes": len(scenes[s]), "questions": sum(a.split == s for a in asked)} for s in splits},
         "scenes_in_several_splits": sum(n > 1 for n in Counter(id for ids in scenes.values() for id in ids).values()),
         "answer_types": dict(Counter(a.qa.answer_type for a in asked)),
-        "duplicates": {"same_question_and_answer": _repeats(map(_question, asked)), "same_task_and_objects": _repeats(map(_subject, asked))},
+        "duplicates": {
+            "same_question_and_answer": _repeats(map(_question, asked)),
+            "same_task_and_objects": _repeats(map(_subject, asked)),
+        },
         "tasks": {task: task_facts([a for a in asked if a.qa.task == task]) for task in tasks},
     }
 
@@ -43,7 +46,10 @@ def task_facts(asked: Sequence[Asked]) -> dict:
         "units": dict(Counter(qa.unit for qa in numbers if qa.unit)),
         "wordings": len({qa.question for qa in qas}),
         "templates": len({template(qa) for qa in qas}),
-        "duplicates": {"same_question_and_answer": _repeats(map(_question, asked)), "same_task_and_objects": _repeats(map(_subject, asked))},
+        "duplicates": {
+            "same_question_and_answer": _repeats(map(_question, asked)),
+            "same_task_and_objects": _repeats(map(_subject, asked)),
+        },
         **({"choices": choice_facts(choices)} if choices else {}),
         **({"numbers": {s: number_facts(cell) for s in SCALES if (cell := [qa for qa in numbers if qa.scale == s])}} if numbers else {}),
     }

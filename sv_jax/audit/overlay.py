@@ -8,6 +8,7 @@ import numpy as np
 
 from sv_jax.audit.questions import objects
 from sv_jax.audit.samples import Clip, answer
+from sv_jax.inputs.marks import load_mask
 from sv_jax.scenes import camera
 from sv_jax.tasks import QA, geometry
 from sv_jax.tasks.numbers import plural
@@ -70,8 +71,6 @@ def _under(mark: dict, ids: np.ndarray) -> int:
         x, y = (int(v) for v in mark["xy"])
         return int(ids[min(y, len(ids) - 1), min(x, ids.shape[1] - 1)])
     if mark["kind"] == "mask":
-        from sv_jax.inputs.marks import load_mask
-
         inside = ids[load_mask(mark["mask"])]
     else:
         x0, y0, x1, y1 = (round(v) for v in mark["xyxy"])
@@ -101,6 +100,7 @@ def _label(pen, xy: tuple[float, float], text: str, colour: tuple[int, int, int]
     """Text on a dark ground, moved into the picture."""
     from PIL import ImageFont
 
+    text = text.replace("²", "2")  # the font has none
     font = ImageFont.load_default(size=TEXT)
     wide = pen.textlength(text, font=font) + 6
     x, y = max(0, min(xy[0], pen.im.size[0] - wide)), max(0, min(xy[1], pen.im.size[1] - TEXT - 5))

@@ -13,6 +13,7 @@ import numpy as np
 from sv_jax.audit.questions import Asked, read
 from sv_jax.data import codec, sets
 from sv_jax.errors import UserError, unknown
+from sv_jax.inputs.marks import with_colors
 from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import QA
 from sv_jax.tasks.qa import LETTERS
@@ -58,13 +59,14 @@ def pick(
 
 def clips(path: str | Path, asked: Sequence[Asked]) -> Iterator[Clip]:
     """The clip of each question, in order."""
-    keeps_geometry = (Path(path) / "geom").is_dir()
+    names = ("scenes", "geom") if (Path(path) / "geom").is_dir() else ("scenes",)
+    sources = {(name, split): sets.source(path, name, split) for name in names for split in {a.split for a in asked}}
     for a in asked:
-        scene = sets.source(path, "scenes", a.split)[a.clip]
+        scene = sources["scenes", a.split][a.clip]
         posed = len(scene["poses"]) > 0
         ids = depth = None
-        if keeps_geometry:
-            geom = sets.source(path, "geom", a.split)[a.clip]
+        if "geom" in names:
+            geom = sources["geom", a.split][a.clip]
             shape = tuple(int(side) for side in geom["shape"])
             ids = np.frombuffer(zlib.decompress(geom["ids"]), np.uint8).reshape(shape)
             depth = codec.unpack_depth(geom["depth"], shape)
@@ -74,11 +76,10 @@ def clips(path: str | Path, asked: Sequence[Asked]) -> Iterator[Clip]:
         )  # fmt: skip
 
 
-def shown_frame(qa: QA) -> int:
-    """The frame that the question is about: that of its first mark, else the first that must be shown."""
-    if qa.marks:
-        return int(qa.marks[0].get("frame", 0))
-    return qa.frames[0] if qa.frames else 0
+def shown_frames(qa: QA) -> list[int]:
+    """The one or two frames that the question is about: the first and the last of those with marks and those that must be shown."""
+    named = {int(mark.get("frame", 0)) for mark in qa.marks} | set(qa.frames or ())
+    return sorted({min(named, default=0), max(named, default=0)})
 
 
 def answer(qa: QA) -> str:
@@ -93,7 +94,7 @@ def as_text(asked: Sequence[Asked]) -> str:
     blocks = []
     for a in asked:
         qa = a.qa
-        marks = "".join(f"\nmark: {mark['color']} {mark['kind']} in frame {mark.get('frame', 0) + 1}" for mark in qa.marks)
+        marks = "".join(f"\nmark: {mark['color']} {mark['kind']} in frame {mark['frame'] + 1}" for mark in with_colors(qa.marks))
         reasoning = f"\nreasoning: {qa.reasoning}" if qa.reasoning else ""
         blocks.append(f"{qa.task}, {qa.scale}: {qa.id} ({a.split})\n{qa.user_text()}{marks}\nanswer: {answer(qa)}{reasoning}")
     return "\n\n".join(blocks)
