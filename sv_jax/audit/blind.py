@@ -55,23 +55,19 @@ def _first_half(qas: Sequence[QA], seed: int) -> set[str]:
 def _choices(a: Sequence[QA], b: Sequence[QA]) -> dict:
     tested = [*b, *a]
     chance = np.array([1 / len(qa.options) for qa in tested])
-    right = {
-        name: [said == qa.answer for said, qa in zip([*probe(a, b), *probe(b, a)], tested, strict=True)] for name, probe in CHOICE.items()
-    }
-    probes = {name: float(np.mean(values)) for name, values in right.items()}
+    said = {name: [*probe(a, b), *probe(b, a)] for name, probe in CHOICE.items()}
+    probes = {name: float(np.mean([x == qa.answer for x, qa in zip(answers, tested, strict=True)])) for name, answers in said.items()}
     error = float(np.sqrt(np.mean(chance * (1 - chance)) / len(tested)))  # binomial
     return _report(tested, float(chance.mean()), probes, error, max(probes.values()))
 
 
 def _numbers(a: Sequence[QA], b: Sequence[QA]) -> dict:
     tested = [*b, *a]
-    scores = {
-        name: np.array([mra(said, float(qa.answer)) for said, qa in zip([*probe(a, b), *probe(b, a)], tested, strict=True)])
-        for name, probe in NUMBER.items()
-    }
-    error = float(np.std(scores["words"] - scores["constant"]) / np.sqrt(len(tested)))
+    said = {name: [*probe(a, b), *probe(b, a)] for name, probe in NUMBER.items()}
+    scores = {name: np.array([mra(x, float(qa.answer)) for x, qa in zip(values, tested, strict=True)]) for name, values in said.items()}
     probes = {name: float(values.mean()) for name, values in scores.items()}
-    # what class an object is may be seen, so that its prior is told but not held against the data
+    error = float(np.std(scores["words"] - scores["constant"]) / np.sqrt(len(tested)))
+    # the class of an object may be seen, so its prior is told but not held against the data
     return _report(tested, probes["constant"], probes, error, probes["words"])
 
 

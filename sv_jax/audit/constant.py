@@ -9,7 +9,7 @@ import numpy as np
 from sv_jax.rewards.answers import THRESHOLDS, mra
 
 
-def best_constant(values: Sequence[float]) -> tuple[float, float]:
+def best_constant(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """(number, its mean MRA on `values`), exact.
 
     MRA counts, in tenths, the intervals v ± (1 - t) |v| that a guess lies in (± (1 - t) where v is 0), so the best guess is where the
@@ -25,6 +25,6 @@ def best_constant(values: Sequence[float]) -> tuple[float, float]:
     return max(((float(guess), mean_mra(guess, v)) for guess in (middle, starts[best])), key=lambda pair: pair[1])
 
 
-def mean_mra(guess: float, values: Sequence[float]) -> float:
+def mean_mra(guess: float, values: Sequence[float] | np.ndarray) -> float:
     """Mean MRA of one number as the answer to all."""
     return float(np.mean([mra(float(guess), float(v)) for v in values]))

@@ -26,10 +26,7 @@ def facts(asked: Sequence[Asked]) -> dict:
         "splits": {s: {"scenes": len(scenes[s]), "questions": sum(a.split == s for a in asked)} for s in splits},
         "scenes_in_several_splits": sum(n > 1 for n in Counter(id for ids in scenes.values() for id in ids).values()),
         "answer_types": dict(Counter(a.qa.answer_type for a in asked)),
-        "duplicates": {
-            "same_question_and_answer": _repeats(map(_question, asked)),
-            "same_task_and_objects": _repeats(map(_subject, asked)),
-        },
+        "duplicates": _duplicates(asked),
         "tasks": {task: task_facts([a for a in asked if a.qa.task == task]) for task in tasks},
     }
 
@@ -46,10 +43,7 @@ def task_facts(asked: Sequence[Asked]) -> dict:
         "units": dict(Counter(qa.unit for qa in numbers if qa.unit)),
         "wordings": len({qa.question for qa in qas}),
         "templates": len({template(qa) for qa in qas}),
-        "duplicates": {
-            "same_question_and_answer": _repeats(map(_question, asked)),
-            "same_task_and_objects": _repeats(map(_subject, asked)),
-        },
+        "duplicates": _duplicates(asked),
         **({"choices": choice_facts(choices)} if choices else {}),
         **({"numbers": {s: number_facts(cell) for s in SCALES if (cell := [qa for qa in numbers if qa.scale == s])}} if numbers else {}),
     }
@@ -108,6 +102,10 @@ def _question(a: Asked) -> Hashable:
 
 def _subject(a: Asked) -> Hashable:
     return a.split, a.clip, a.qa.task, tuple(sorted(objects(a.qa))), a.qa.frames
+
+
+def _duplicates(asked: Sequence[Asked]) -> dict[str, float]:
+    return {"same_question_and_answer": _repeats(map(_question, asked)), "same_task_and_objects": _repeats(map(_subject, asked))}
 
 
 def _repeats(keys: Iterable[Hashable]) -> float:

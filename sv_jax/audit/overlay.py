@@ -21,16 +21,16 @@ LINE = 2
 
 def subjects(qa: QA, clip: Clip, frame: int) -> list[int]:
     """Indices of the objects that the question is about, in its order, as far as the frame shows them. Objects that share a phrase are
-    told apart by the marks on them."""
+    told apart by the marks on them, those of the first frame that has any."""
     if clip.ids is None:
         return []
     shown = [i for i in range(len(clip.objects)) if (clip.ids[frame] == i + 1).any()]
-    on_marks = [i for i in shown if any(_under(mark, clip.ids[frame]) == i + 1 for mark in qa.marks if mark.get("frame", 0) == frame)]
+    on_marks = _marked(qa, clip.ids)
     found: dict[int, None] = {}
     for phrase in objects(qa):
         fitting = [i for i in shown if phrase in _phrases(clip.objects[i])]
         if len(fitting) > 1 and qa.marks:
-            fitting = [i for i in fitting if i in on_marks]
+            fitting = [i for i in fitting if i + 1 in on_marks]
         found.update(dict.fromkeys(fitting))
     return list(found)
 
@@ -63,6 +63,12 @@ def overlay(qa: QA, clip: Clip, frame: int):
 def _phrases(thing: dict) -> tuple[str, ...]:
     """What questions call an object, or a group that it belongs to."""
     return f"{thing['colour']} {thing['name']}", plural(thing["name"]), f"{thing['colour']} objects", "objects"
+
+
+def _marked(qa: QA, ids: np.ndarray) -> set[int]:
+    """The ids under the marks of the first frame that has any."""
+    first = min((mark.get("frame", 0) for mark in qa.marks), default=0)
+    return {_under(mark, ids[first]) for mark in qa.marks if mark.get("frame", 0) == first}
 
 
 def _under(mark: dict, ids: np.ndarray) -> int:

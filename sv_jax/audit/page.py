@@ -44,17 +44,16 @@ def write_page(path: str | Path, out: str | Path, asked: Sequence[Asked], tick: 
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{STYLE}</style></head>
-<body><header><h1>{title}</h1>{buttons}<p class="hint">Hold the pointer on a picture to see it as the model does: only with the marks of the
-question.</p></header><nav>{_contents(cells, tasks, scales)}</nav><main>{"".join(sections)}</main><script>{SCRIPT}</script></body></html>
+<body><header><h1>{title}</h1>{buttons}<p class="hint">Hold the pointer on a picture to see it as the model does: with the marks of the question alone.
+Underlined frames are those that the question needs.</p></header><nav>{_contents(cells, tasks, scales)}</nav><main>{"".join(sections)}</main><script>{SCRIPT}</script></body></html>
 """
     write_text(out, page)
 
 
 def _buttons(what: str, names: Sequence[str]) -> str:
     """A row of filters; none pressed shows all."""
-    row = "".join(
-        f'<button type="button" data-filter="{what}" value="{escape(name)}" aria-pressed="false">{escape(name)}</button>' for name in names
-    )
+    press = f'<button type="button" data-filter="{what}" aria-pressed="false"'
+    row = "".join(f'{press} value="{escape(name)}">{escape(name)}</button>' for name in names)
     return f'<div class="filter"><b>{what}</b>{row}</div>'
 
 

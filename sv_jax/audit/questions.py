@@ -13,6 +13,7 @@ from sv_jax.scenes.worlds import COLOURS
 from sv_jax.tasks import QA, units
 
 MARKED = re.compile(r"object (?:at|in|under) the \w+ (?:point|box|mask)")
+COLOURED = re.compile(rf"\b(?:{'|'.join(COLOURS)}) \w+")
 UNITS = re.compile("|".join(sorted(units.NAMES.values(), key=len, reverse=True)))
 
 
@@ -55,5 +56,5 @@ def template(qa: QA) -> str:
     text = MARKED.sub("…", qa.question.lower())
     for phrase in sorted(objects(qa), key=len, reverse=True):
         text = text.replace(phrase.lower(), "…")
-    text = UNITS.sub("…", text)
+    text = UNITS.sub("…", COLOURED.sub("…", text))
     return re.sub(r"\d+(?:\.\d+)?", "#", text)

@@ -97,8 +97,9 @@ def _blind(tasks: dict):
             baseline = f"{100 * found['baseline']:.1f} ± {100 * found['standard_error']:.1f}"
             rows.append((task, kind, str(found["questions"]), baseline, *probes, f"{100 * found['above']:+.1f}", FLAGS[found["flag"]]))
     caption = (
-        "Fitted on half of the scenes, tested on the other half, and back; percent right, or MRA. The baseline is chance, or the best constant\n"
-        "of the scale and unit; ± is one standard error. leak: more than 5 points above it and beyond 3 standard errors; maybe: within them."
+        "Fitted on half of the scenes, tested on the other half, and back; percent right, or MRA. The baseline is chance, or the best\n"
+        "constant of the scale and unit, ± one standard error. above: the best probe of choices, or words for numbers, over the baseline;\n"
+        "leak: by more than 5 points and more than 3 standard errors; maybe: by more than 5 points, which so few questions do not prove."
     )
     columns = ("task", "answer", "questions", "baseline", "majority / constant", "words", "options", "class prior", "above", "")
     return "Without the frames", caption, columns, rows
