@@ -6,25 +6,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sv_jax.rewards.answers import THRESHOLDS, mra
+from sv_jax.rewards.answers import THRESHOLDS
+
+TRIED = 8
 
 
 def best_constant(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """(number, its mean MRA on `values`), exact.
+    """(number, its mean MRA on `values`).
 
     MRA counts, in tenths, the intervals v ± (1 - t) |v| that a guess lies in (± (1 - t) where v is 0), so the best guess is where the
-    most of them overlap. It is taken from the middle of that stretch, and its lower end, as rounding decides equality there.
+    most of them overlap. Intervals that only touch overlap or not by rounding, so the TRIED best stretches are scored, at both ends of
+    rounding and in the middle.
     """
     v = np.asarray(values, np.float64)
     half = np.where(v == 0, 1.0, np.abs(v))[:, None] * (1 - THRESHOLDS)
-    starts, ends = np.sort((v[:, None] - half).ravel()), np.sort((v[:, None] + half).ravel())
+    starts, ends = np.unique((v[:, None] - half).ravel(), return_counts=True), np.sort((v[:, None] + half).ravel())
+    starts, begun = starts[0], np.cumsum(starts[1])
     ended = np.searchsorted(ends, starts, "left")  # intervals that end before each start
-    best = int(np.argmax(np.searchsorted(starts, starts, "right") - ended))
-    above = starts[starts > starts[best]]
-    middle = (starts[best] + min([ends[ended[best]], *above[:1]])) / 2
-    return max(((float(guess), mean_mra(guess, v)) for guess in (middle, starts[best])), key=lambda pair: pair[1])
+    guesses = []
+    for i in np.argsort(ended - begun, kind="stable")[:TRIED]:
+        stop = min([ends[ended[i]], *starts[i + 1 : i + 2]])
+        guesses += [(starts[i] + stop) / 2, starts[i], float(f"{starts[i]:.12g}")]
+    return max(((float(guess), mean_mra(guess, v)) for guess in guesses), key=lambda pair: pair[1])
 
 
 def mean_mra(guess: float, values: Sequence[float] | np.ndarray) -> float:
-    """Mean MRA of one number as the answer to all."""
-    return float(np.mean([mra(float(guess), float(v)) for v in values]))
+    """Mean MRA of one number as the answer to all: the mean of `rewards.answers.mra`, in the same float64 arithmetic."""
+    v = np.asarray(values, np.float64)
+    error = np.abs(guess - v) / np.where(v == 0, 1.0, np.abs(v))
+    return float(np.mean(error[:, None] <= 1 - THRESHOLDS))

@@ -54,7 +54,7 @@ def overlay(qa: QA, clip: Clip, frame: int):
     for n, index in enumerate(chosen):
         x0, y0, _, _ = _box(clip, index, frame, zoom)
         number = f"{n + 1} " if qa.task == "counting" else ""
-        _label(pen, (x0, y0 - TEXT - 4), number + _phrases(clip.objects[index])[0], COLOURS[n % len(COLOURS)])
+        _label(pen, (x0, y0 - TEXT - 5), number + _phrases(clip.objects[index])[0], COLOURS[n % len(COLOURS)])
     if draw := DRAWN.get(qa.task):
         draw(pen, qa, clip, frame, chosen, zoom)
     return image

@@ -41,13 +41,8 @@ def write_page(path: str | Path, out: str | Path, asked: Sequence[Asked], tick: 
         sections.append(f'<section {named}><h2>{escape(task)} <small>{scale}</small></h2><div class="cards">{cards}</div></section>')
     title = f"{escape(Path(path).resolve().name)}: {len(asked)} questions"
     buttons = _buttons("task", tasks) + _buttons("scale", scales)
-    page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>{STYLE}</style></head>
-<body><header><h1>{title}</h1>{buttons}<p class="hint">Hold the pointer on a picture to see it as the model does: with the marks of the question alone.
-Underlined frames are those that the question needs.</p></header><nav>{_contents(cells, tasks, scales)}</nav><main>{"".join(sections)}</main><script>{SCRIPT}</script></body></html>
-"""
-    write_text(out, page)
+    contents = _contents(cells, tasks, scales)
+    write_text(out, PAGE.format(title=title, style=STYLE, buttons=buttons, contents=contents, sections="".join(sections), script=SCRIPT))
 
 
 def _buttons(what: str, names: Sequence[str]) -> str:
@@ -129,6 +124,13 @@ def _inline(image, format: str, **options) -> str:
     return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>{style}</style></head>
+<body><header><h1>{title}</h1>{buttons}<p class="hint">Hold the pointer on a picture to see it as the model does: with the marks of the
+question alone. Underlined frames are those that the question needs.</p></header>
+<nav>{contents}</nav><main>{sections}</main><script>{script}</script></body></html>
+"""
 STYLE = """
 :root { color-scheme: light dark; --ground: light-dark(#f4f5f7, #14161a); --card: light-dark(#fff, #1e2127);
   --ink: light-dark(#1c2025, #e6e8eb); --soft: light-dark(#68707a, #98a0aa); --line: light-dark(#dde1e6, #31363e);

@@ -16,7 +16,7 @@ def test_no_number_of_a_dense_grid_beats_it(seed):
     values[0] = 0.0
     guess, score = best_constant(values)
     assert score == pytest.approx(np.mean([mra(guess, v) for v in values]))
-    assert score >= max(mean_mra(g, values) for g in np.linspace(-4, 4, 4001))
+    assert score >= max(mean_mra(g, values) for g in np.linspace(-4, 4, 4001)) - 1e-9
 
 
 def test_a_single_value_is_its_own_best_answer():
@@ -30,4 +30,4 @@ def test_known_scores_of_known_distributions():
     one_decade = float(np.mean(np.log10((1 + errors) / (1 - errors))))
     spread = 10 ** ((np.arange(4000) + 0.5) / 4000)
     assert best_constant(spread)[1] == pytest.approx(one_decade, abs=3e-3)
-    assert best_constant(range(2, 11))[1] == pytest.approx(0.43, abs=5e-3)
+    assert best_constant(np.arange(2, 11))[1] == pytest.approx(0.43, abs=5e-3)  # 0.43 is known to two digits
