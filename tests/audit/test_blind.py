@@ -48,7 +48,7 @@ def test_a_fair_set_is_not_flagged():
     found = blind(choices(coin))["t"]["choice"]
     assert found["questions"] == SCENES * EACH and found["baseline"] == 0.5
     assert found["standard_error"] == pytest.approx(np.sqrt(0.25 / (SCENES * EACH)))
-    assert found["flag"] != "leak" and found["above"] < 0.06
+    assert found["flag"] is None
 
 
 LEAKS = {

@@ -84,7 +84,7 @@ def drawn(tmp_path_factory):
     return next(clips(out, pick(out, 1)))
 
 
-@pytest.mark.parametrize("asked, expected", zip(QAS, ([0, 1], [1], [0, 2], [1], [2]), strict=True), ids=lambda x: getattr(x, "task", ""))
+@pytest.mark.parametrize("asked, expected", list(zip(QAS, ([0, 1], [1], [0, 2], [1], [2]), strict=True)), ids=lambda x: getattr(x, "task", ""))
 def test_subjects_are_told_by_phrase_group_and_mark(drawn, asked, expected):
     assert subjects(asked, drawn, 0) == expected
 
