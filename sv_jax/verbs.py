@@ -256,6 +256,8 @@ def _data_inspect(args: argparse.Namespace) -> None:
 
     if args.html is not None and Path(args.html).is_dir():
         raise UserError(f"--html {args.html!r}: is a folder; expected a file to write")
+    if args.html is not None and any(parent.is_file() for parent in Path(args.html).parents):
+        raise UserError(f"--html {args.html!r}: stands in a file, not in a folder")
     tasks, scales = ([name.strip() for name in names.split(",") if name.strip()] for names in (args.task, args.scale))
     asked = pick(args.data, args.n, split=args.split, tasks=tasks, scales=scales, seed=args.seed)
     if args.html is None:

@@ -30,7 +30,8 @@ Probe = Callable[[Sequence[QA], Sequence[QA]], list]
 def blind(qas: Sequence[QA], seed: int = 0) -> dict[str, dict]:
     """task -> for "choice" and "number", where it has such: the number of `questions`, the `baseline` (chance, or the constant's MRA), the
     mean score of each probe in `probes`, the `standard_error` of the comparison, and `flag`: "leak", "maybe" (above the margin, but within
-    the error) or None. Tasks whose questions come from a single scene are left out."""
+    the error) or None. Tasks whose questions come from a single scene
+    are left out, and choices without options."""
     first = _first_half(qas, seed)
     found: dict[str, dict] = {}
     for task in sorted({qa.task for qa in qas}):

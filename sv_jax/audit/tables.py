@@ -26,14 +26,15 @@ def show(stats: dict) -> None:
     tasks = stats["tasks"]
     for title, caption, columns, rows in (_counts(tasks), _choices(tasks), _numbers(tasks), _values(tasks), _blind(stats["blind"])):
         if rows:
-            console.print(_table(title, caption, columns, rows), "")
+            console.print(_table(title, columns, rows))
+            console.print(caption, style="dim")
 
 
-def _table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]):
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]):
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", no_wrap=i == 0)
     for row in rows:

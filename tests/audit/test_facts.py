@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sv_jax.audit.facts import facts, option_numbers
-from sv_jax.audit.questions import Asked, template
+from sv_jax.audit.questions import Asked, template, with_options
 from sv_jax.tasks import QA
 
 
@@ -76,3 +76,22 @@ def test_a_template_is_the_question_without_objects_units_and_numbers():
 @pytest.mark.parametrize("options", [("2 m", "30 cm"), ("red", "2"), (), ("2 to 3", "3 to 4")])
 def test_options_that_differ_by_more_than_a_number_are_no_numbers(options):
     assert option_numbers(options) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Which way?\nOptions:\nA. to the left\nB. 2.5 m up\nC. back",
+        "Which way? A: to the left, B: 2.5 m up, C: back",
+        "Which way? (A) to the left (B) 2.5 m up (C) back",
+    ],
+)
+def test_options_that_stand_in_the_question_are_read_from_it(text):
+    qa = with_options(QA("", "s", "t", "tiny", text, "C", "choice"))
+    assert qa.question == "Which way?" and qa.options == ("to the left", "2.5 m up", "back")
+
+
+@pytest.mark.parametrize("text, answer", [("Which way? A. left B. right", "C"), ("Which of A. and C. is near?", "A"), ("Which?", "A")])
+def test_a_question_without_readable_options_stays_as_it_is(text, answer):
+    qa = QA("", "s", "t", "tiny", text, answer, "choice")
+    assert with_options(qa) is qa

@@ -84,7 +84,9 @@ def drawn(tmp_path_factory):
     return next(clips(out, pick(out, 1)))
 
 
-@pytest.mark.parametrize("asked, expected", list(zip(QAS, ([0, 1], [1], [0, 2], [1], [2]), strict=True)), ids=lambda x: getattr(x, "task", ""))
+@pytest.mark.parametrize(
+    "asked, expected", list(zip(QAS, ([0, 1], [1], [0, 2], [1], [2]), strict=True)), ids=lambda x: getattr(x, "task", "")
+)
 def test_subjects_are_told_by_phrase_group_and_mark(drawn, asked, expected):
     assert subjects(asked, drawn, 0) == expected
 
@@ -176,6 +178,7 @@ def test_stats_print_every_task_and_json_is_one_object(folders, capsys):
         (["inspect", "{}", "--scale", "indoor"], "scale 'indoor' is not one of tabletop"),
         (["inspect", "{}", "--n", "0"], "n 0: expected at least 1"),
         (["inspect", "{}", "--html", "."], "--html '.': is a folder; expected a file to write"),
+        (["inspect", "{}", "--html", "WORKSPACE.md/page.html"], "--html 'WORKSPACE.md/page.html': stands in a file, not in a folder"),
         (["inspect", "{}", "--split", "trian"], "split 'trian' is not one of train; did you mean 'train'?"),
         (["stats", "{}", "--split", "trian"], "split 'trian' is not one of train; did you mean 'train'?"),
         (["stats", "nowhere"], "data 'nowhere': no qa/1.0.0/dataset_info.json; expected a folder made by"),
