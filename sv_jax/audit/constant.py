@@ -20,11 +20,11 @@ def best_constant(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """
     v = np.asarray(values, np.float64)
     half = np.where(v == 0, 1.0, np.abs(v))[:, None] * (1 - THRESHOLDS)
-    starts, ends = np.unique((v[:, None] - half).ravel(), return_counts=True), np.sort((v[:, None] + half).ravel())
-    starts, begun = starts[0], np.cumsum(starts[1])
+    starts, counts = np.unique(v[:, None] - half, return_counts=True)
+    ends = np.sort((v[:, None] + half).ravel())
     ended = np.searchsorted(ends, starts, "left")  # intervals that end before each start
     guesses = []
-    for i in np.argsort(ended - begun, kind="stable")[:TRIED]:
+    for i in np.argsort(ended - np.cumsum(counts), kind="stable")[:TRIED]:
         stop = min([ends[ended[i]], *starts[i + 1 : i + 2]])
         guesses += [(starts[i] + stop) / 2, starts[i], float(f"{starts[i]:.12g}")]
     return max(((float(guess), mean_mra(guess, v)) for guess in guesses), key=lambda pair: pair[1])

@@ -137,7 +137,9 @@ def _distance(pen, qa: QA, clip: Clip, frame: int, chosen: list[int], zoom: floa
     if len(chosen) != 2 or clip.poses is None:
         return
     points = geometry.world_points(clip.depth[[frame]], clip.K, clip.poses[[frame]])[0]
-    a, b = (points[clip.ids[frame] == i + 1] for i in chosen)
+    a, b = (points[(clip.ids[frame] == i + 1) & np.isfinite(clip.depth[frame])] for i in chosen)
+    if not (len(a) and len(b)):  # measured depth has holes
+        return
     away, nearest = cKDTree(a).query(b)
     ends = np.stack([a[nearest[away.argmin()]], b[away.argmin()]])
     (xa, ya), (xb, yb) = zoom * camera.project(ends, clip.K, clip.poses[[frame]])[0][:, :2]
@@ -145,7 +147,7 @@ def _distance(pen, qa: QA, clip: Clip, frame: int, chosen: list[int], zoom: floa
 
 
 def _depth(pen, qa: QA, clip: Clip, frame: int, chosen: list[int], zoom: float) -> None:
-    """At the object's nearest pixel."""
+    """At the nearest pixel of the object."""
     depth = np.where(clip.ids[frame] == chosen[0] + 1, clip.depth[frame], np.inf)
     y, x = np.unravel_index(depth.argmin(), depth.shape)
     at = (zoom * (x + 0.5), zoom * (y + 0.5))

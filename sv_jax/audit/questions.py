@@ -26,7 +26,6 @@ class Asked:
 
     qa: QA
     split: str
-    row: int  # of the qa set
     clip: int  # row of the scenes and geom sets of the same split
 
 
@@ -36,10 +35,9 @@ def read(path: str | Path, split: str | None = None) -> list[Asked]:
     for name in [split] if split else sets.splits(path):
         source = sets.source(path, "qa", name)
         for start in range(0, len(source), 1024):
-            rows = range(start, min(start + 1024, len(source)))
-            for row, record in zip(rows, source.__getitems__(list(rows)), strict=True):
+            for record in source.__getitems__(list(range(start, min(start + 1024, len(source))))):
                 qa = with_options(QA.from_dict(json.loads(record["json"])))
-                found.append(Asked(qa, name, row, int(record["scene_row"])))
+                found.append(Asked(qa, name, int(record["scene_row"])))
     if not found:
         raise UserError(f"data {str(path)!r}: no question in {f'split {split!r}' if split else 'any split'}")
     return found

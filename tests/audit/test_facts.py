@@ -13,12 +13,12 @@ def choice(
     answer: str, options: tuple[str, ...], question: str = "Which is taller?", clip: int = 0, split: str = "train", **fields
 ) -> Asked:
     fields = {"task": "size_comparison", "scale": "tiny", "scene_id": f"s{clip}", **fields}
-    return Asked(QA("", question=question, answer=answer, answer_type="choice", options=options, **fields), split, 0, clip)
+    return Asked(QA("", question=question, answer=answer, answer_type="choice", options=options, **fields), split, clip)
 
 
 def number(answer: str, unit: str | None = "cm", clip: int = 0, **fields) -> Asked:
     fields = {"task": "depth", "scale": "indoor", "question": "How far is the red mug, in centimetres?", "semantic": "red mug", **fields}
-    return Asked(QA("", f"s{clip}", answer=answer, answer_type="number", unit=unit, **fields), "train", 0, clip)
+    return Asked(QA("", f"s{clip}", answer=answer, answer_type="number", unit=unit, **fields), "train", clip)
 
 
 def test_counts_by_task_scale_split_and_answer_type():
