@@ -34,7 +34,7 @@ __all__ = ["BuildConfig", "SplitConfig", "build"]
 LIBRARIES = ("array_record", "av", "jax", "jaxlib", "numpy", "tensorflow-datasets")  # another version may give other bytes
 
 
-def build(cfg: BuildConfig, progress: Callable[[int, int], None] | None = None, make: Callable = make_units) -> dict:
+def build(cfg: BuildConfig, progress: Callable[[int, int], None] = lambda done, total: None, make: Callable = make_units) -> dict:
     """Write the dataset and return its manifest: `manifest["splits"][name]["table"][task][scale]` counts questions.
 
     `progress(done, total)` is called with numbers of scenes. An unfinished build of the same config is continued, and a folder that holds
@@ -51,7 +51,7 @@ def build(cfg: BuildConfig, progress: Callable[[int, int], None] | None = None, 
     with _working(cfg, work):
         todo = [unit for unit in plan if read_report(work, unit) is None]
         kept = total - sum(unit.stop - unit.first for unit in todo)
-        make(cfg, todo, work, lambda done: progress and progress(kept + done, total))
+        make(cfg, todo, work, lambda done: progress(kept + done, total))
         manifest = _finish(cfg, plan, work)
         (work / "dataset").rename(out)
         sync(out.parent)

@@ -118,7 +118,8 @@ class Shard:
         self.length = 0
 
     def add(self, row: dict) -> None:
-        self._writer.write(self._serializer.serialize_example(self._features.encode_example(row)))
+        example = self._serializer.get_tf_example(self._features.encode_example(row))
+        self._writer.write(example.SerializeToString(deterministic=True))  # otherwise the order of the columns changes from run to run
         self.length += 1
 
     def close(self) -> None:
