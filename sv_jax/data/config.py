@@ -41,7 +41,7 @@ class BuildConfig:
     seed: int = 0  # of the choice of questions; scenes depend on their own seeds alone
     geometry: bool = False
     shard_scenes: int = 128  # of a file, and of the work that an interruption can lose
-    workers: int | None = None  # processes; null is one for each core, at most `workers.MOST`
+    workers: int | None = None  # processes; null is one for each core, up to 16, and one where there is little to do
 
     def __post_init__(self):
         if self.frames < 1 or min(self.size) < 16 or any(side % 2 for side in self.size):

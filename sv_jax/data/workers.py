@@ -17,15 +17,19 @@ from sv_jax.data.config import BuildConfig, Unit
 from sv_jax.data.units import make_unit
 from sv_jax.errors import UserError
 
+WORTH = 128  # scenes for which it pays to start one more process
 MOST = 16  # processes unless more are asked for: each takes about 0.6 GB and the compiler's time
 AHEAD = 2  # units that are handed out for each process; the rest wait in the parent
 POLL = 0.5  # seconds between two looks at the count of scenes
 
 
 def make_units(cfg: BuildConfig, todo: list[Unit], work: Path, progress: Callable[[int], None]) -> None:
-    """Make the units in `cfg.workers` processes, in this one if that is 1; `progress` is given the number of scenes made."""
+    """Make the units in `cfg.workers` processes, in this one if that is 1 or there is little to do.
+
+    `progress` is given the number of scenes made."""
     cores = len(os.sched_getaffinity(0))
-    count = min(cfg.workers or min(cores, MOST), len(todo))
+    scenes = sum(unit.stop - unit.first for unit in todo)
+    count = min(cfg.workers or min(cores, MOST, scenes // WORTH), len(todo))
     if count > 1:
         return _spread(cfg, todo, work, progress, count, max(1, cores // count))
     done = 0
