@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from sv_jax.data.config import BuildConfig, Unit
 from sv_jax.data.units import make_unit, read_report
-from sv_jax.errors import UserError, unknown
+from sv_jax.errors import UserError
 
 
 def make_units(options: Sequence[str], cfg: BuildConfig, todo: list[Unit], work: Path, progress: Callable[[int], None]) -> None:
@@ -39,10 +40,10 @@ def _flags(options: Sequence[str], beam) -> list[str]:
     known = beam.options.pipeline_options.PipelineOptions([]).get_all_options()
     for option in options:
         name, equals, _ = option.partition("=")
-        if name not in known:
-            raise unknown("--beam option", name, known)
-        if not equals:
-            raise UserError(f"--beam {option}: expected OPTION=VALUE")
+        if name not in known or not equals:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{near[0]}=VALUE'?" if near else ""
+            raise UserError(f"--beam: found {option!r}, expected OPTION=VALUE with one of Beam's pipeline options{hint}")
     return [f"--{option}" for option in options]
 
 

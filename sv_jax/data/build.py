@@ -73,28 +73,31 @@ def _existing(cfg: BuildConfig, out: Path) -> dict:
 @contextlib.contextmanager
 def _working(cfg: BuildConfig, work: Path) -> Iterator[None]:
     """The folder of an unfinished build, of this config and held by this process alone."""
-    for name in ("units", *(f"dataset/{name}/{sets.VERSION}" for name in cfg.sets)):
-        (work / name).mkdir(parents=True, exist_ok=True)
+    (work / "units").mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"out {cfg.out!r}: another process is building it, in {str(work)!r}") from None
-        _claim(cfg, work / "build.json")
         for left in work.rglob(".*"):  # half a file of a process that was killed
             left.unlink()
+        _claim(cfg, work)
+        for name in cfg.sets:
+            (work / "dataset" / name / sets.VERSION).mkdir(parents=True, exist_ok=True)
         yield
 
 
-def _claim(cfg: BuildConfig, path: Path) -> None:
+def _claim(cfg: BuildConfig, work: Path) -> None:
+    """See that the finished units are of this config and these versions; where there are none, nothing is lost by starting afresh."""
     wanted = content(cfg) | versions()
-    if not path.exists():
-        write_json(path, wanted)
-    held = json.loads(path.read_text())
+    if not any((work / "units").iterdir()):
+        shutil.rmtree(work / "dataset", ignore_errors=True)
+        write_json(work / "build.json", wanted)
+    held = json.loads((work / "build.json").read_text())
     for key, value in wanted.items():
         if held.get(key) != value:
             found = f"holds an unfinished build with {key} {held.get(key)}, expected {value}"
-            raise UserError(f"out {cfg.out!r}: {str(path.parent)!r} {found}; finish it with those, or remove that folder")
+            raise UserError(f"out {cfg.out!r}: {str(work)!r} {found}; finish it with those, or remove that folder")
 
 
 def versions() -> dict[str, str]:
