@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from sv_jax.data.config import BuildConfig, Unit
 from sv_jax.data.units import make_unit, read_report
+from sv_jax.data.workers import cores
 from sv_jax.errors import UserError
 
 
@@ -48,4 +48,4 @@ def _flags(options: Sequence[str], beam) -> list[str]:
 
 
 def _make(cfg: BuildConfig, work: Path, unit: Unit) -> None:
-    make_unit(cfg, unit, work, lambda: None, len(os.sched_getaffinity(0)))
+    make_unit(cfg, unit, work, lambda: None, cores())

@@ -20,8 +20,8 @@ position, number and the camera, with answers computed from the exact geometry. 
 ## How it was made
 
 Objects, rooms and cameras are drawn at random from a seed, checked for visibility and ray-cast; the clips are H.264. No recording, no
-output of a model and no work of others went in. The same config and versions give the same bytes: `sv-jax data build --config FILE`, with
-this FILE:
+output of a model and no work of others went in. The same config and versions give the same bytes: `sv-jax data build --config FILE --out
+FOLDER`, with this FILE:
 
 ```yaml
 {config}```
@@ -37,8 +37,8 @@ samples = open_split("FOLDER", "{first}")
 sample = samples[0]  # {{"qa": question, answer, reasoning, marks, …; "frames": u8 [F, H, W, 3]; "fps": float}}
 ```
 
-Each of {sets} is a TFDS dataset of ArrayRecord files (`tfds.builder_from_directory("FOLDER/scenes/1.0.0").as_data_source("{first}")`).
-`manifest.json` holds the length and hash of each file.
+Each of {sets} is a TFDS dataset of ArrayRecord files:
+`tfds.builder_from_directory("FOLDER/scenes/1.0.0").as_data_source("{first}")`. `manifest.json` holds the length and hash of each file.
 
 ## Licence
 

@@ -27,11 +27,10 @@ def make_units(cfg: BuildConfig, todo: list[Unit], work: Path, progress: Callabl
     """Make the units in `cfg.workers` processes, in this one if that is 1 or there is little to do.
 
     `progress` is given the number of scenes made."""
-    cores = len(os.sched_getaffinity(0))
     scenes = sum(unit.stop - unit.first for unit in todo)
-    count = min(cfg.workers or min(cores, MOST, scenes // WORTH), len(todo))
+    count = min(cfg.workers or min(cores(), MOST, scenes // WORTH), len(todo))
     if count > 1:
-        return _spread(cfg, todo, work, progress, count, max(1, cores // count))
+        return _spread(cfg, todo, work, progress, count, max(1, cores() // count))
     done = 0
 
     def step() -> None:
@@ -40,7 +39,12 @@ def make_units(cfg: BuildConfig, todo: list[Unit], work: Path, progress: Callabl
         progress(done)
 
     for unit in todo:
-        make_unit(cfg, unit, work, step, cores)
+        make_unit(cfg, unit, work, step, cores())
+
+
+def cores() -> int:
+    """Those that this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _spread(cfg: BuildConfig, todo: list[Unit], work: Path, progress: Callable[[int], None], count: int, threads: int) -> None:
@@ -58,7 +62,8 @@ def _spread(cfg: BuildConfig, todo: list[Unit], work: Path, progress: Callable[[
                 finished, running = wait(running, POLL, FIRST_COMPLETED)
                 for future in finished:
                     future.result()
-                progress(done.value)
+                if done.value:  # whoever shows the time that is left starts to count with the first scene
+                    progress(done.value)
         except BrokenProcessPool:
             raise UserError(f"workers {count}: one was killed, perhaps for want of memory; run it again with fewer to continue") from None
         finally:

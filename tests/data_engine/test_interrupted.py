@@ -113,6 +113,7 @@ def test_shard_that_was_cut_short_is_made_again(config, undisturbed, tmp_path):
 
 def test_build_that_finished_no_shard_claims_nothing(config, undisturbed):
     stopped_after(replace(config, seed=3, shard_scenes=12), 1)
+    (Path(f"{config.out}.unfinished") / "dataset" / "qa" / "1.0.0" / "qa-train.array_record-00000-of-00001").touch()
     build(config)
     assert contents(Path(config.out)) == contents(undisturbed)
 
