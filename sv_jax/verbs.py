@@ -15,13 +15,15 @@ SHOWN_FAULTS = 20  # of an import, on the screen
 @dataclass(frozen=True)
 class Verb:
     """`summary` is its line in the overview, `teach` the examples of its --help. With `config` (which imports and returns a dataclass) the
-    verb takes --config FILE and every field by its dotted name; `run` then finds the result in `args.config`."""
+    verb takes --config FILE and every field by its dotted name; `run` then finds the result in `args.config`. `presets` is a folder in
+    configs/, whose files --preset names."""
 
     summary: str
     teach: str
     run: Callable[[argparse.Namespace], None]
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     config: Callable[[], type] | None = None
+    presets: str | None = None
     compiles: bool = False  # count compilations, and say at the end what was compiled; the demo does so itself
 
 
@@ -124,15 +126,23 @@ def _data_build_config() -> type:
     return BuildConfig
 
 
+def _data_build_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--beam", nargs="*", metavar="OPTION=VALUE", help="make it with Apache Beam; its pipeline options, such as runner")
+
+
 def _data_build(args: argparse.Namespace) -> None:
+    from functools import partial
+
+    from sv_jax.data import beam, workers
     from sv_jax.data.build import build
+    from sv_jax.data.card import tables
     from sv_jax.progress import progress
 
     cfg = args.config
     with progress("scenes", sum(split.scenes for split in cfg.splits) * len(cfg.scales)) as bar:
-        manifest = build(cfg, lambda done, total: bar.advance(done))
-    for name, split in manifest["splits"].items():
-        print(f"{cfg.out} {name}: {split['scenes']} scenes, {split['questions']} questions")
+        make = workers.make_units if args.beam is None else partial(beam.make_units, args.beam)
+        manifest = build(cfg, lambda done, total: bar.advance(done), make)
+    print("\n".join([cfg.out, *tables(manifest)]))
 
 
 def _data_import_arguments(parser: argparse.ArgumentParser) -> None:
@@ -418,10 +428,16 @@ VERBS = {
     "data build": Verb(
         "procedural scenes with questions, as a dataset folder",
         "  sv-jax data build --out data/small --frames 4\n"
-        "  sv-jax data build --out data/large --splits.0.scenes 10000 --tasks counting,depth\n"
-        "The same config makes the same data; a folder that holds it already is left as it is.",
+        "  sv-jax data build --preset small --out data/small --workers 2\n"
+        "  sv-jax data build --out data/large --splits.0.scenes 10000 --tasks counting,depth --shard-scenes 1024\n"
+        "The same config makes the same data, however many processes make it; a folder that holds it already is left as it is. What was\n"
+        "interrupted goes on when the same command runs again.\n"
+        "  sv-jax data build --config data.yaml --out /shared/data --beam runner=FlinkRunner flink_master=host:8081\n"
+        "gives the same files, made by the machines of a runner of Apache Beam, which all see the folder; alone, --beam runs here.",
         _data_build,
+        _data_build_arguments,
         config=_data_build_config,
+        presets="data",
     ),
     "data import": Verb(
         "published question files and their media, as a dataset folder",
