@@ -9,12 +9,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from sv_jax import __version__
 from sv_jax.config import describe_fields, load_config
 from sv_jax.errors import UserError, unknown
 from sv_jax.verbs import VERBS, Verb
 
+CONFIGS = Path(__file__).parent.parent / "configs"
 DESCRIPTION = "SpaceVista in JAX: all-scale visual spatial reasoning, from data and training to evaluation and Hugging Face."
 
 
@@ -50,7 +52,8 @@ def _dispatch(argv: list[str]) -> int:
     verb, rest = VERBS[name], argv[len(name.split()) :]
     args, extra = _parser(name, verb, "-h" in rest or "--help" in rest).parse_known_args(rest)
     if verb.config:
-        args.config = load_config(verb.config(), args.config, extra)
+        preset = _preset(verb, args.preset) if verb.presets and args.preset else None
+        args.config = load_config(verb.config(), args.config, extra, preset)
     elif extra and extra[0].startswith("--"):
         raise unknown("option", extra[0], _options(_parser(name, verb)))
     elif extra:
@@ -81,8 +84,18 @@ def _parser(name: str, verb: Verb, helping: bool = False) -> argparse.ArgumentPa
     parser = _Parser(prog=f"sv-jax {name}", description=f"{verb.summary}\n\n{teach}", **options)
     if verb.config:
         parser.add_argument("--config", metavar="FILE.yaml", help="fields that are left out keep their defaults")
+    if verb.presets:
+        names = ", ".join(path.stem for path in sorted((CONFIGS / verb.presets).glob("*.yaml")))
+        parser.add_argument("--preset", metavar="NAME", help=f"start from one of {names} instead of the defaults")
     verb.arguments(parser)
     return parser
+
+
+def _preset(verb: Verb, name: str) -> Path:
+    known = {path.stem: path for path in (CONFIGS / verb.presets).glob("*.yaml")}
+    if name not in known:
+        raise unknown("preset", name, known)
+    return known[name]
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:

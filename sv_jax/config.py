@@ -32,9 +32,10 @@ class Raw(str):
     """The text of an override: what it means depends on the field's type."""
 
 
-def load_config(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
-    """Build `cls` from a YAML file (None: from defaults) and overrides `["--a.b", "value", "--c=value"]`, which win. Raises UserError."""
-    data = read_yaml(path) if path is not None else {}
+def load_config(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = (), preset: str | Path | None = None) -> T:
+    """Build `cls` from a YAML file (None: from defaults) and overrides `["--a.b", "value", "--c=value"]`, which win. Keys of the file stand
+    in place of those of `preset`, another one. Raises UserError."""
+    data = (read_yaml(preset) if preset is not None else {}) | (read_yaml(path) if path is not None else {})
     for key, value in parse_overrides(overrides).items():
         _put(data, key.split("."), value)
     return build(cls, data)

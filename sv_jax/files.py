@@ -13,19 +13,24 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that takes its name only when the block has ended well; what stood there before stays until then."""
+def new_file(path: str | Path) -> Iterator[Path]:
+    """A temporary name to write to; the file takes its own only when the block has ended well, what stood there before stays until then."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with open(temporary, "wb") as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
+        yield temporary
+        sync(temporary)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """`new_file`, open for writing bytes."""
+    with new_file(path) as temporary, temporary.open("wb") as f:
+        yield f
 
 
 @contextlib.contextmanager
@@ -38,10 +43,9 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                with file.open("rb") as f:
-                    os.fsync(f.fileno())
+                sync(file)
         temporary.rename(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -58,9 +62,9 @@ def write_json(path: str | Path, data: object) -> None:
     write_text(path, json.dumps(data, indent=2) + "\n")
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

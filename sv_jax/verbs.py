@@ -15,13 +15,15 @@ SHOWN_FAULTS = 20  # of an import, on the screen
 @dataclass(frozen=True)
 class Verb:
     """`summary` is its line in the overview, `teach` the examples of its --help. With `config` (which imports and returns a dataclass) the
-    verb takes --config FILE and every field by its dotted name; `run` then finds the result in `args.config`."""
+    verb takes --config FILE and every field by its dotted name; `run` then finds the result in `args.config`. `presets` is a folder in
+    configs/, whose files --preset names."""
 
     summary: str
     teach: str
     run: Callable[[argparse.Namespace], None]
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     config: Callable[[], type] | None = None
+    presets: str | None = None
     compiles: bool = False  # count compilations, and say at the end what was compiled; the demo does so itself
 
 
@@ -124,15 +126,23 @@ def _data_build_config() -> type:
     return BuildConfig
 
 
+def _data_build_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--beam", nargs="*", metavar="OPTION=VALUE", help="make it with Apache Beam; its pipeline options, such as runner")
+
+
 def _data_build(args: argparse.Namespace) -> None:
+    from functools import partial
+
+    from sv_jax.data import beam, workers
     from sv_jax.data.build import build
+    from sv_jax.data.card import tables
     from sv_jax.progress import progress
 
     cfg = args.config
     with progress("scenes", sum(split.scenes for split in cfg.splits) * len(cfg.scales)) as bar:
-        manifest = build(cfg, lambda done, total: bar.advance(done))
-    for name, split in manifest["splits"].items():
-        print(f"{cfg.out} {name}: {split['scenes']} scenes, {split['questions']} questions")
+        make = workers.make_units if args.beam is None else partial(beam.make_units, args.beam)
+        manifest = build(cfg, lambda done, total: bar.advance(done), make)
+    print("\n".join([cfg.out, *tables(manifest)]))
 
 
 def _data_import_arguments(parser: argparse.ArgumentParser) -> None:
@@ -219,6 +229,53 @@ def _data_annotate(args: argparse.Namespace) -> None:
         print(f"left out {video}: {reason}", file=sys.stderr)
     found = manifest["splits"][cfg.split]
     print(f"{cfg.out} {cfg.split}: {found['scenes']} scenes, {found['questions']} questions, {len(manifest['left_out'])} videos left out")
+
+
+def _data_stats_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="dataset folder")
+    parser.add_argument("--split", metavar="S", help="one split (default: all together)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+
+
+def _data_stats(args: argparse.Namespace) -> None:
+    import json
+
+    from sv_jax.audit.stats import stats
+    from sv_jax.audit.tables import show
+
+    found = stats(args.data, args.split)
+    print(json.dumps(found)) if args.json else show(found)
+
+
+def _data_inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="dataset folder")
+    parser.add_argument("--html", metavar="OUT.html", help="write one page with pictures (default: print text)")
+    parser.add_argument("--n", type=int, default=4, metavar="N", help="of every task and scale, at most (default: 4)")
+    parser.add_argument("--split", metavar="S", help="one split (default: all together)")
+    parser.add_argument("--task", metavar="T,…", default="", help="only these tasks")
+    parser.add_argument("--scale", metavar="S,…", default="", help="only these scales")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice")
+
+
+def _data_inspect(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from sv_jax.audit.page import write_page
+    from sv_jax.audit.samples import as_text, pick
+    from sv_jax.progress import progress
+
+    if args.html is not None and Path(args.html).is_dir():
+        raise UserError(f"--html {args.html!r}: is a folder; expected a file to write")
+    if args.html is not None and any(parent.is_file() for parent in Path(args.html).parents):
+        raise UserError(f"--html {args.html!r}: stands in a file, not in a folder")
+    tasks, scales = ([name.strip() for name in names.split(",") if name.strip()] for names in (args.task, args.scale))
+    asked = pick(args.data, args.n, split=args.split, tasks=tasks, scales=scales, seed=args.seed)
+    if args.html is None:
+        print(as_text(asked))
+        return
+    with progress("samples", len(asked)) as bar:
+        write_page(args.data, args.html, asked, bar.advance)
+    print(f"{args.html}: {len(asked)} samples, {Path(args.html).stat().st_size / 2**20:.1f} MiB")
 
 
 def _resume_argument(parser: argparse.ArgumentParser) -> None:
@@ -371,10 +428,16 @@ VERBS = {
     "data build": Verb(
         "procedural scenes with questions, as a dataset folder",
         "  sv-jax data build --out data/small --frames 4\n"
-        "  sv-jax data build --out data/large --splits.0.scenes 10000 --tasks counting,depth\n"
-        "The same config makes the same data; a folder that holds it already is left as it is.",
+        "  sv-jax data build --preset small --out data/small --workers 2\n"
+        "  sv-jax data build --out data/large --splits.0.scenes 10000 --tasks counting,depth --shard-scenes 1024\n"
+        "The same config makes the same data, however many processes make it; a folder that holds it already is left as it is. What was\n"
+        "interrupted goes on when the same command runs again.\n"
+        "  sv-jax data build --config data.yaml --out /shared/data --beam runner=FlinkRunner flink_master=host:8081\n"
+        "gives the same files, made by the machines of a runner of Apache Beam, which all see the folder; alone, --beam runs here.",
         _data_build,
+        _data_build_arguments,
         config=_data_build_config,
+        presets="data",
     ),
     "data import": Verb(
         "published question files and their media, as a dataset folder",
@@ -404,6 +467,20 @@ VERBS = {
         "poses the first frame alone is annotated.",
         _data_annotate,
         _data_annotate_arguments,
+    ),
+    "data stats": Verb(
+        "counts, balance and duplicates of a dataset, and what can be guessed without its frames",
+        "  sv-jax data stats data/small\n  sv-jax data stats data/small --split eval --json",
+        _data_stats,
+        _data_stats_arguments,
+    ),
+    "data inspect": Verb(
+        "samples of a dataset: one page of pictures with what each question is about, or text",
+        "  sv-jax data inspect data/small --html samples.html\n"
+        "  sv-jax data inspect data/small --task depth,counting --scale indoor --n 2\n"
+        "Objects are outlined, and answers drawn, where the dataset keeps its geometry (--geometry true of data build).",
+        _data_inspect,
+        _data_inspect_arguments,
     ),
     "sft": Verb(
         "supervised fine-tuning, one stage",

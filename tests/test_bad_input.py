@@ -52,6 +52,7 @@ CASES = {
     "scale, ask": ("ask --model {model} --scale indor why?", "scale 'indor' is not one of .*did you mean 'indoor'"),
     "scale, export": ("export --run {model} --as qwen --scale indor --out out", "scale 'indor' is not one of .*did you mean 'indoor'"),
     "scale, data": ("data build --out out --scales tiny,indor", "scale 'indor' is not one of .*did you mean 'indoor'"),
+    "preset": ("data build --out out --preset smal", "preset 'smal' is not one of .*did you mean 'small'"),
     "no question": ("ask --model {model} ''", "question: empty"),
     "blank question": ("ask --model {model} --video {film} ' '", "question: empty"),
     "box outside": (

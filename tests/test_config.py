@@ -83,6 +83,13 @@ def test_overrides_reach_into_lists_of_the_file_and_of_the_defaults(tmp_path):
     assert got.stages == (Stage(("x",), 6),)
 
 
+def test_preset_lies_under_the_file_and_both_under_the_overrides(tmp_path):
+    (tmp_path / "preset.yaml").write_text("name: preset\nsteps: 5\nlimit: 6")
+    (tmp_path / "config.yaml").write_text("steps: 7\nlimit: 8")
+    got = load_config(Config, tmp_path / "config.yaml", ["--limit", "9"], tmp_path / "preset.yaml")
+    assert got == Config("preset", steps=7, limit=9)
+
+
 def test_a_required_field_may_come_from_an_override_alone():
     assert load_config(Config, overrides=["--name", "run", "--limit", "4"]) == Config("run", limit=4)
 

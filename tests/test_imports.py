@@ -20,7 +20,7 @@ LEVELS = [
     ("weights", "inputs", "tasks"),
     ("sampling", "rewards", "data"),
     ("train", "annotate"),
-    ("evals", "bench"),
+    ("evals", "bench", "audit"),
     ("api",),
     ("demo",),
     ("verbs",),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from sv_jax.data import codec
 from sv_jax.errors import UserError, unknown
+from sv_jax.files import new_file
 from sv_jax.scenes.scene import Scene
 from sv_jax.tasks import QA
 
@@ -37,6 +40,20 @@ def _features(name: str):
     return tfds.features.FeaturesDict(columns[name])
 
 
+def scene_rows(scene: Scene, mp4: bytes) -> dict[str, dict]:
+    """The records of a scene in the sets `scenes` and `geom`."""
+    objects = json.dumps([dataclasses.asdict(thing) for thing in scene.objects], default=_json)
+    clip = {"id": scene.id, "scale": scene.scale, "mp4": mp4, "fps": np.float64(scene.fps), "K": scene.K, "poses": scene.poses}
+    depth, ids = codec.pack_depth(scene.depth), zlib.compress(scene.ids.tobytes())
+    shape = np.array(scene.ids.shape, np.int64)
+    return {"scenes": clip | {"objects": objects}, "geom": {"id": scene.id, "depth": depth, "ids": ids, "shape": shape}}
+
+
+def question_row(qa: QA, scene_row: int) -> dict:
+    """The record of a question in the set `qa`."""
+    return {"id": qa.id, "task": qa.task, "scale": qa.scale, "scene_row": scene_row, "json": json.dumps(qa.to_dict())}
+
+
 class Writers:
     """Appends to the sets of a dataset folder; a context manager that completes the files when it is left without an error."""
 
@@ -53,16 +70,9 @@ class Writers:
 
     def scene(self, split: str, scene: Scene, mp4: bytes) -> None:
         """Append a clip, and its depth and ids if geometry is kept."""
-        objects = json.dumps([dataclasses.asdict(thing) for thing in scene.objects], default=_json)
-        row = {
-            "id": scene.id, "scale": scene.scale, "mp4": mp4, "fps": np.float64(scene.fps), "K": scene.K, "poses": scene.poses,
-            "objects": objects,
-        }  # fmt: skip
-        self._sets["scenes"].add_examples({split: [row]})
-        if "geom" in self._sets:
-            depth, ids = codec.pack_depth(scene.depth), zlib.compress(scene.ids.tobytes())
-            shape = np.array(scene.ids.shape, np.int64)
-            self._sets["geom"].add_examples({split: [{"id": scene.id, "depth": depth, "ids": ids, "shape": shape}]})
+        for name, row in scene_rows(scene, mp4).items():
+            if name in self._sets:
+                self._sets[name].add_examples({split: [row]})
 
     def clip(self, split: str, id: str, scale: str, mp4: bytes, fps: float) -> None:
         """Append a clip whose cameras and objects are not known."""
@@ -71,24 +81,71 @@ class Writers:
 
     def question(self, split: str, qa: QA, scene_row: int) -> bytes:
         """Append a question; returns its JSON as stored."""
-        text = json.dumps(qa.to_dict())
-        row = {"id": qa.id, "task": qa.task, "scale": qa.scale, "scene_row": scene_row, "json": text}
+        row = question_row(qa, scene_row)
         self._sets["qa"].add_examples({split: [row]})
-        return text.encode()
+        return row["json"].encode()
 
 
 def _writer(folder: Path, name: str, splits: list[str]):
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.dataset_info import DatasetIdentity
     from tensorflow_datasets.core.sequential_writer import SequentialWriter
 
-    path = folder / name / VERSION
-    path.mkdir(parents=True)
-    identity = DatasetIdentity(name=name, version=tfds.core.Version(VERSION), data_dir=str(path), module_name=__name__)
-    info = tfds.core.DatasetInfo(builder=identity, features=_features(name), description=__doc__, disable_shuffling=True)
-    writer = SequentialWriter(info, SHARD[name], file_format="array_record")
+    (folder / name / VERSION).mkdir(parents=True)
+    writer = SequentialWriter(_info(folder, name), SHARD[name], file_format="array_record")
     writer.initialize_splits(splits)
     return writer
+
+
+def _info(folder: Path, name: str):
+    """The TFDS description of a set, without its splits."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.dataset_info import DatasetIdentity
+
+    path = str(folder / name / VERSION)
+    identity = DatasetIdentity(name=name, version=tfds.core.Version(VERSION), data_dir=path, module_name=__name__)
+    return tfds.core.DatasetInfo(builder=identity, features=_features(name), description=__doc__, disable_shuffling=True)
+
+
+class Shard:
+    """One file of a set, `length` records so far."""
+
+    def __init__(self, path: Path, name: str):
+        from array_record.python.array_record_module import ArrayRecordWriter
+        from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+        self._features = _features(name)
+        self._serializer = ExampleSerializer(self._features.get_serialized_info())
+        self._writer = ArrayRecordWriter(str(path), "group_size:1")  # what random access wants
+        self.length = 0
+
+    def add(self, row: dict) -> None:
+        example = self._serializer.get_tf_example(self._features.encode_example(row))
+        self._writer.write(example.SerializeToString(deterministic=True))  # otherwise the order of the columns changes from run to run
+        self.length += 1
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@contextlib.contextmanager
+def new_shard(path: Path, name: str) -> Iterator[Shard]:
+    """A shard of the set `name` that is whole or absent."""
+    with new_file(path) as temporary, contextlib.closing(Shard(temporary, name)) as shard:
+        yield shard
+
+
+def describe(folder: Path, name: str, splits: dict[str, tuple[list[int], int]]) -> None:
+    """Write the TFDS description of a set whose shards are there: records of each shard, and bytes of all, by split."""
+    from tensorflow_datasets.core.naming import ShardedFileTemplate
+    from tensorflow_datasets.core.splits import SplitDict, SplitInfo
+
+    path, info = folder / name / VERSION, _info(folder, name)
+    info.set_file_format("array_record")
+    infos = []
+    for split, (lengths, size) in splits.items():
+        template = ShardedFileTemplate(data_dir=path, dataset_name=name, split=split, filetype_suffix="array_record")
+        infos.append(SplitInfo(name=split, shard_lengths=lengths, num_bytes=size, filename_template=template))
+    info.set_splits(SplitDict(infos))
+    info.write_to_directory(str(path))
 
 
 def _json(value: object) -> object:
@@ -98,13 +155,22 @@ def _json(value: object) -> object:
 
 def source(path: str | Path, name: str, split: str):
     """The TFDS data source (random access) of one set of a dataset folder."""
+    builder = _builder(path, name)
+    if split not in builder.info.splits:
+        raise unknown(f"data {str(path)!r}: split", split, builder.info.splits)
+    return builder.as_data_source(split)
+
+
+def splits(path: str | Path) -> list[str]:
+    """Names of the splits of a dataset folder."""
+    return list(_builder(path, "qa").info.splits)
+
+
+def _builder(path: str | Path, name: str):
     import tensorflow_datasets as tfds
 
     folder = Path(path) / name / VERSION
     if not (folder / "dataset_info.json").is_file():
         made = "made by `sv-jax data build`, `import` or `annotate`"
         raise UserError(f"data {str(path)!r}: no {name}/{VERSION}/dataset_info.json; expected a folder {made}")
-    builder = tfds.builder_from_directory(folder)
-    if split not in builder.info.splits:
-        raise unknown(f"data {str(path)!r}: split", split, builder.info.splits)
-    return builder.as_data_source(split)
+    return tfds.builder_from_directory(folder)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from dataclasses import replace
@@ -8,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sv_jax.config import load_config
 from sv_jax.data import BuildConfig, SplitConfig, build, codec, open_split, sets
+from sv_jax.data.config import units
 from sv_jax.errors import UserError
 from sv_jax.scenes import generate
 from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import TASKS
+from sv_jax.tasks.describe import DESCRIPTIONS
 
 SPLITS = (SplitConfig("train", 2, 0), SplitConfig("eval", 1, 50))
 
@@ -20,7 +24,7 @@ SPLITS = (SplitConfig("train", 2, 0), SplitConfig("eval", 1, 50))
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     out = tmp_path_factory.mktemp("data") / "set"
-    return BuildConfig(str(out), SPLITS, tasks=("description", *TASKS), questions=5, geometry=True)
+    return BuildConfig(str(out), SPLITS, tasks=("description", *TASKS), questions=5, geometry=True, shard_scenes=8, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +45,48 @@ def test_manifest_counts_what_is_there(config, manifest):
 def test_same_config_gives_the_same_content_and_files(config, manifest, tmp_path):
     again = build(replace(config, out=str(tmp_path / "again")))
     assert again == manifest
-    files = sorted(Path(config.out).rglob("*-0000?"))
-    assert len(files) == 6
-    for file in files:
-        assert file.read_bytes() == (tmp_path / "again" / file.relative_to(config.out)).read_bytes()
+    assert contents(tmp_path / "again") == contents(config.out)
+
+
+def contents(folder: str | Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_manifest_names_every_file_of_data_with_its_hash(config, manifest):
+    files = {path: data for path, data in contents(config.out).items() if "array_record" in path}
+    assert len(files) == 3 * (2 + 1)  # 10 scenes of train and 5 of eval, 8 in a shard
+    assert manifest["files"].keys() == files.keys()
+    for path, data in files.items():
+        assert (manifest["files"][path]["bytes"], manifest["files"][path]["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    for name in ("scenes", "qa", "geom"):
+        records = sum(file["records"] for path, file in manifest["files"].items() if path.startswith(f"{name}/1.0.0/{name}-train."))
+        assert records == len(sets.source(config.out, name, "train"))
+
+
+def test_scene_row_leads_across_shards_to_the_clip_of_the_question(config, manifest):
+    scenes, questions = (sets.source(config.out, name, "train") for name in ("scenes", "qa"))
+    assert {int(record["scene_row"]) for record in questions} == set(range(10))
+    for record in questions:
+        assert scenes[int(record["scene_row"])]["id"].decode() == json.loads(record["json"])["scene_id"]
+
+
+def test_units_cover_the_scenes_of_every_scale_and_seed_in_order(config):
+    for size in (1, 4, 7, 100):
+        plan = units(replace(config, shard_scenes=size))
+        assert [spec for unit in plan for spec in unit.specs(config)] == [
+            (scale, seed) for seeds in ((0, 1), (50,)) for scale in SCALES for seed in seeds
+        ]
+
+
+def test_card_says_what_the_manifest_counts_and_how_to_make_it_again(config, manifest, tmp_path):
+    text = (Path(config.out) / "README.md").read_text()
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text.split("```yaml\n")[1].split("```")[0])
+    assert load_config(BuildConfig, recipe, ["--out", config.out, "--workers", "1"]) == config
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    for split in manifest["splits"].values():
+        for task, counts in split["table"].items():
+            assert [task, *map(str, counts.values()), str(sum(counts.values()))] in rows
 
 
 def test_another_seed_asks_other_questions_about_the_same_scenes(config, manifest, tmp_path):
@@ -83,15 +125,6 @@ def test_existing_folder_is_kept_or_refused(config, manifest, tmp_path):
         build(replace(config, out=str(tmp_path / "notes")))
 
 
-def test_failure_leaves_nothing_behind(config, tmp_path):
-    def stop(done, total):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        build(replace(config, out=str(tmp_path / "half")), progress=stop)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     "fields, message",
     [
@@ -100,6 +133,9 @@ def test_failure_leaves_nothing_behind(config, tmp_path):
         ({"splits": ()}, "at least one split"),
         ({"splits": (SplitConfig("a", 0, 0),)}, "at least 1 scene"),
         ({"splits": (SplitConfig("a", 1, 0), SplitConfig("a", 1, 5))}, "different names"),
+        ({"splits": (SplitConfig("a/b", 1, 0),)}, "found the name 'a/b', expected letters"),
+        ({"shard_scenes": 0}, "shard_scenes: found 0, expected at least 1"),
+        ({"workers": 0}, "workers: found 0, expected at least 1"),
     ],
 )
 def test_impossible_configs_are_refused(fields, message):
@@ -112,3 +148,9 @@ def test_unknown_scale_and_task_are_named():
         BuildConfig("x", scales=("indor",))
     with pytest.raises(UserError, match="task 'dept'.*did you mean 'depth'"):
         BuildConfig("x", tasks=("dept",))
+
+
+def test_small_preset_asks_every_task_at_every_scale():
+    cfg = load_config(BuildConfig, None, ["--out", "x"], Path(__file__).parents[2] / "configs" / "data" / "small.yaml")
+    assert {*cfg.tasks} == {*TASKS, *DESCRIPTIONS}
+    assert {*cfg.scales} == {*SCALES}
