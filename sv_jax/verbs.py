@@ -445,8 +445,8 @@ VERBS = {
         "  sv-jax data load --from scannet --media scans --scale indoor --frames 32 --out data/scannet\n"
         "  sv-jax data load --from dl3dv --media DL3DV/1K --out data/dl3dv --strict        clips and cameras: it has no depth\n"
         "Cameras are checked against the depth: what one frame shows, seen from another, must be there. Frames and scenes that are wrong\n"
-        "are left out, counted and named with their file; --strict stops at the first. Sources whose unit is not the metre (uco3d, dl3dv) are\n"
-        "asked only what does not depend on it.",
+        "are left out, counted and named with their file; --strict stops at the first. Sources whose unit is not the metre (uco3d,\n"
+        "dl3dv) are asked only what does not depend on it.",
         _data_load,
         _data_load_arguments,
     ),

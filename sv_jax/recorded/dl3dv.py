@@ -38,8 +38,8 @@ def read(folder: Path, faults: Faults) -> Recording:
     if max(abs(size[1] - w / part), abs(size[0] - h / part)) > PIXELS:
         same_size(path, (round(h / part), round(w / part)), size)
     K = np.diag([size[1] / w, size[0] / h, 1.0]) @ camera_matrix(*numbers)
-    lens = [float(stored.get(name, 0)) for name in ("k1", "k2", "p1", "p2")]
-    straight = pinhole(K, lens, size) if any(lens) else K
+    lens = np.array([float(stored.get(name, 0)) for name in ("k1", "k2", "p1", "p2")])
+    straight = pinhole(K, lens, size)
     poses: dict[int, np.ndarray] = {}
     for frame in files.entry(stored, "frames", path):
         number = int(re.findall(r"\d+", Path(files.entry(frame, "file_path", path)).stem)[-1])

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -153,7 +154,7 @@ def video_rate(path: Path) -> float:
         raise BadInput("broken video", path, f"cannot be opened: {error}") from None
 
 
-def _opened(path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+def _opened(path: Path, kind: str, read: Callable[[], Any]) -> Any:
     from PIL import Image
 
     try:

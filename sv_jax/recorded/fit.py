@@ -70,7 +70,7 @@ def own_intrinsics(recording: Recording, frame: int, size: tuple[int, int], shap
 def _pairs(recording: Recording, size: tuple[int, int]) -> tuple[list[tuple[tuple[int, int], np.ndarray]], np.ndarray]:
     """Pairs of frames between which the camera moved enough to tell, each with its depths [2, h, w], unknown ones infinite, and their K."""
     count, found, K = len(recording.poses), [], None
-    for i in np.unique(np.linspace(0, count - 2, PAIRS).astype(int)):
+    for i in np.unique(np.linspace(0, count - 2, PAIRS).astype(int)).tolist():
         try:
             first = recording.depth(i)
             seen = first[np.isfinite(first) & (first > 0)]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 ROUNDS = 20  # of the fixed point that inverts a distortion
 BORDER = 9  # points along each side that decide how much of a picture is kept
 
 
-def undistort(image: np.ndarray, K: np.ndarray, lens: Sequence[float], out: np.ndarray, order: int = 1) -> np.ndarray:
+def undistort(image: np.ndarray, K: np.ndarray, lens: np.ndarray, out: np.ndarray, order: int = 1) -> np.ndarray:
     """[H, W, …] as a pinhole camera `out` [3, 3] sees it, from one with K [3, 3] and a lens. `order` 0 takes the nearest pixel, for ids."""
     from scipy import ndimage
 
-    if not np.any(lens) and np.array_equal(K, out):
+    if np.array_equal(K, out):
         return image
     height, width = image.shape[:2]
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
@@ -24,9 +22,11 @@ def undistort(image: np.ndarray, K: np.ndarray, lens: Sequence[float], out: np.n
     return np.stack([ndimage.map_coordinates(p, places, order=order, mode="nearest") for p in planes], -1).reshape(image.shape)
 
 
-def pinhole(K: np.ndarray, lens: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+def pinhole(K: np.ndarray, lens: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """[3, 3]: the camera whose picture of (H, W) is the largest upright rectangle that the distorted picture fills, stretched; OpenCV's
     getOptimalNewCameraMatrix with alpha 0."""
+    if not lens.any():
+        return K
     height, width = size
     columns, rows = np.linspace(0.5, width - 0.5, BORDER), np.linspace(0.5, height - 0.5, BORDER)
     u, v = np.meshgrid(columns, rows)
@@ -36,9 +36,9 @@ def pinhole(K: np.ndarray, lens: Sequence[float], size: tuple[int, int]) -> np.n
     return np.array([[fx, 0, 0.5 - fx * left], [0, fy, 0.5 - fy * top], [0, 0, 1]])
 
 
-def distort(x: np.ndarray, y: np.ndarray, lens: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def distort(x: np.ndarray, y: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where a lens puts points of the plane at depth 1."""
-    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = np.pad(np.asarray(lens, np.float64), (0, 12 - len(lens)))
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = np.pad(lens.astype(np.float64), (0, 12 - len(lens)))
     r = x * x + y * y
     radial = (1 + r * (k1 + r * (k2 + r * k3))) / (1 + r * (k4 + r * (k5 + r * k6)))
     return (
@@ -47,7 +47,7 @@ def distort(x: np.ndarray, y: np.ndarray, lens: Sequence[float]) -> tuple[np.nda
     )
 
 
-def _straight(x: np.ndarray, y: np.ndarray, lens: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _straight(x: np.ndarray, y: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The inverse of `distort`."""
     a, b = x, y
     for _ in range(ROUNDS):

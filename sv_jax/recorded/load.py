@@ -89,13 +89,14 @@ def load(folder: str | Path, source: str, faults: Faults, frames: int = 16, side
     """The scene in a folder of a source, a key of LAYOUTS. BadInput where it cannot be taken; faults of single frames are added."""
     layout = LAYOUTS[source]
     try:
-        return to_scene(
-            layout.read(Path(folder), faults), faults, frames, side, layout.scale, scale if layout.metric else scale or layout.scale
-        )
+        recording = layout.read(Path(folder), faults)
     except UserError:
         raise
     except (LookupError, TypeError, ValueError) as error:  # a file of another form than the layout's
         raise BadInput("broken file", folder, f"not as {layout.source} has it ({type(error).__name__}: {error})") from None
+    if not layout.metric:
+        scale = scale or layout.scale  # sizes say nothing
+    return to_scene(recording, faults, frames, side, layout.scale, scale)
 
 
 def load_recordings(cfg: LoadConfig) -> dict:

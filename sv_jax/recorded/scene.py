@@ -95,7 +95,7 @@ def _frame(recording: Recording, i: int, rgb: np.ndarray, size: tuple[int, int],
     return resize(rgb[None], height, width)[0], depth, ids
 
 
-def resample(array: np.ndarray, own: np.ndarray, K: np.ndarray, size: tuple[int, int], fill: float) -> np.ndarray:
+def resample(array: np.ndarray, own: np.ndarray, K: np.ndarray, size: tuple[int, int], fill: float | int) -> np.ndarray:
     """[H, W]: for each pixel of a camera K [3, 3] of `size` (H, W) the pixel of `array` [h, w], with intrinsics `own`, on the same ray.
     Nothing is mixed: depths and ids between two surfaces belong to neither."""
     places = []
