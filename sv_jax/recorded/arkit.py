@@ -4,7 +4,7 @@
 Depth in millimetres; a `.pincam` is w h fx fy cx cy; a line of the trajectory is the time, an axis and angle [3] and a translation [3]
 of the **world to camera** motion, OpenCV axes, metres, the world's z axis up. The parts have times of their own: what is nearest, within
 20 ms, belongs together; pictures without a pose near, as most of the 60 a second, are passed over. Objects are annotated as boxes: an
-object's pixels are those whose point lies in its box.
+object's pixels are those whose point lies in its box, above the floor.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sv_jax.recorded.recording import Recording, camera_matrix, folders, of_file
 from sv_jax.tasks import geometry
 
 NEAR = 0.02  # seconds
+MARGIN = 0.02  # metres by which points may lie out of a box; what shows so near to its bottom is the floor around the object
 
 
 def scenes(root: Path) -> list[Path]:
@@ -58,7 +59,8 @@ def read(folder: Path, faults: Faults) -> Recording:
         points = geometry.world_points(np.where(found > 0, found, np.inf)[None], zoom @ K[number], poses[number][None])[0]
         out = np.zeros(found.shape, np.int32)
         for k, (_, center, axes, half) in enumerate(boxes, 1):
-            out[(np.abs((points - center) @ axes.T) <= half).all(-1)] = k
+            inside = (np.abs((points - center) @ axes.T) <= half + MARGIN).all(-1)
+            out[inside & (points[..., 2] >= center[2] - half[2] + MARGIN)] = k
         return out
 
     rate = len(poses) / max(times[max(poses)] - times[min(poses)], NEAR) if poses else None
