@@ -211,8 +211,7 @@ def disagreement(depth: np.ndarray, K: np.ndarray, poses: np.ndarray) -> float:
         u, v = np.floor((camera @ K.T)[:, :2] / camera[:, 2:]).T
         shown = (u >= 0) & (u < width) & (v >= 0) & (v < height)
         there = depth[f + 1][v[shown].astype(int), u[shown].astype(int)]
-        known = np.isfinite(there)
-        errors.append(np.median(np.abs(there / camera[shown, 2] - 1)[known]) if known.sum() > len(points) / 20 else np.inf)
+        errors.append(np.median(np.abs(there / camera[shown, 2] - 1)) if shown.sum() > len(points) / 20 else np.inf)
     return float(np.median(errors))
 
 

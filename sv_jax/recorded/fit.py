@@ -7,27 +7,29 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sv_jax.annotate.lift import FITS, check_intrinsics, disagreement
+from sv_jax.annotate.lift import FITS, check_intrinsics
 from sv_jax.errors import UserError
 from sv_jax.recorded.faults import BadInput
 from sv_jax.recorded.recording import OPENGL, Recording
+from sv_jax.tasks import geometry
 
-PAIRS, COLUMNS = 6, 160  # pairs of frames that are compared, and columns and rows at most that are read of each
-TURN, SHIFT = np.radians(5), 0.05  # between a pair: enough to tell, as an angle or a share of the depth; little enough to see the same
-UNITS = 10.0 ** (np.arange(-70, 71) / 20)  # of translations in the unit of the depth; neighbours differ by 12 %
+PAIRS, COLUMNS = 6, 80  # pairs of frames that are compared, and columns and rows at most that are read of each
+TURN, SHIFT = np.radians(10), 0.1  # between a pair: enough to tell, as an angle or a share of the depth; little enough to see the same
+LEAST, TIMES = 0.005, 3.0  # an error below 2 % is a mistake, too, from this size on where undoing that leaves less than a third of it
+SHARED = 0.05  # of a frame's pixels, at least, that show in the other
+UNITS = 10.0 ** (np.arange(-35, 36) / 10)  # of translations in the unit of the depth; neighbours differ by 26 %
 
 
 def fits(recording: Recording, size: tuple[int, int]) -> float:
     """The median relative difference between depths and those of other frames, seen from there; less than 2 %, otherwise BadInput that
     says which mistake explains it. `size` is (H, W) of the pictures."""
     pairs, K = _pairs(recording, size)
-    poses = [recording.poses[list(pair)] for pair, _ in pairs]
 
-    def error(K: np.ndarray, change: Callable[[np.ndarray], np.ndarray] = lambda pose: pose) -> float:
-        return float(np.median([disagreement(depth, K, change(p)) for (_, depth), p in zip(pairs, poses, strict=True)]))
+    def error(K: np.ndarray, change: Callable[[np.ndarray], np.ndarray] = lambda poses: poses) -> float:
+        return float(np.median([difference(depth, K, change(recording.poses[list(pair)])) for pair, depth in pairs]))
 
     found = error(K)
-    if found <= FITS:
+    if found < LEAST:
         return found
     mistakes = {  # the fault's kind and what the cameras look like -> the error without that
         ("wrong poses", "inverted: world to camera"): error(K, np.linalg.inv),
@@ -38,16 +40,36 @@ def fits(recording: Recording, size: tuple[int, int]) -> float:
         ("mismatched intrinsics", "of frames of half the size"): error(np.diag([2.0, 2.0, 1.0]) @ K),
         ("mismatched intrinsics", "of frames of twice the size"): error(np.diag([0.5, 0.5, 1.0]) @ K),
     }
+    if min(mistakes.values()) >= found / TIMES:
+        for unit in UNITS:
+            look = f"in another unit than the depth, which they fit with translations times {unit:.2g}"
+            mistakes["non-metric poses", look] = error(K, lambda p, unit=unit: _scaled(p, unit))
     (kind, look), best = min(mistakes.items(), key=lambda item: item[1])
-    if best > FITS:
-        by_unit = [error(K, lambda p, unit=unit: _scaled(p, unit)) for unit in UNITS]
-        if min(by_unit) < best:
-            best, unit = min(by_unit), UNITS[int(np.argmin(by_unit))]
-            kind, look = "non-metric poses", f"in another unit than the depth: they fit it with translations times {unit:.3g}"
     said = f"seen from another frame, depths differ by {100 * found:.1f} %" if np.isfinite(found) else "frames do not overlap"
-    if best <= FITS or best < found / 2:
+    if best < found / TIMES:
         raise BadInput(kind, recording.files[0], f"{said}; the cameras look {look} ({100 * best:.1f} % without that)")
-    raise BadInput("wrong poses", recording.files[0], f"{said}, expected less than {100 * FITS:g} %; no usual mistake explains it")
+    if found > FITS:
+        raise BadInput("wrong poses", recording.files[0], f"{said}, expected less than {100 * FITS:g} %; no usual mistake explains it")
+    return found
+
+
+def difference(depth: np.ndarray, K: np.ndarray, poses: np.ndarray) -> float:
+    """Median relative difference between the second depth of [2, h, w] and the first, seen from there; inf where they share too little.
+
+    Inverse depth is interpolated, which planes are straight in; where a depth is unknown (inf) it says nothing."""
+    from scipy import ndimage
+
+    points = geometry.world_points(depth[:1], K, poses[:1])[0]
+    points = points[np.isfinite(points).all(-1)]
+    camera = (points - poses[1, :3, 3]) @ poses[1, :3, :3]
+    camera = camera[camera[:, 2] > 0]
+    u, v = (camera @ K.T)[:, :2].T / camera[:, 2]
+    inverse = np.where(np.isfinite(depth[1]), 1 / depth[1], np.nan)
+    there = ndimage.map_coordinates(inverse, [v - 0.5, u - 0.5], order=1, cval=np.nan)
+    known = np.isfinite(there)
+    if known.sum() < max(SHARED * len(points), 1):
+        return np.inf
+    return float(np.median(np.abs(there[known] * camera[known, 2] - 1)))
 
 
 def plausible(K: np.ndarray, size: tuple[int, int], file: object) -> None:
