@@ -111,14 +111,14 @@ def load_recordings(cfg: LoadConfig) -> dict:
     with new_folder(cfg.out) as out:
         with sets.Writers(out, [SPLIT], geometry=layout.depth) as writers, progress("scenes", len(folders)) as bar:
             for scene in _scenes(cfg, folders, faults, bar.advance):
-                questions = _questions(scene, cfg.questions, layout.metric) if scene.objects else []
+                asked = questions(scene, cfg.questions, layout.metric) if scene.objects else []
                 mp4 = codec.encode_clip(scene.frames, scene.fps)
                 writers.scene(SPLIT, scene, mp4)
                 digest.update(mp4)
-                for qa in questions:
+                for qa in asked:
                     digest.update(writers.question(SPLIT, qa, len(scenes)))
                     table[qa.task, qa.scale] += 1
-                row = {"scale": scene.scale, "frames": len(scene.frames), "objects": len(scene.objects), "questions": len(questions)}
+                row = {"scale": scene.scale, "frames": len(scene.frames), "objects": len(scene.objects), "questions": len(asked)}
                 scenes[scene.id] = row
         if not scenes:
             raise UserError(f"--media {cfg.media!r}: none of {len(folders)} scenes can be taken; the first: {faults.lines[0]}")
@@ -153,7 +153,7 @@ def _scenes(cfg: LoadConfig, folders: list[Path], faults: Faults, advance: Calla
         advance(done)
 
 
-def _questions(scene: Scene, count: int, metric: bool) -> list[QA]:
+def questions(scene: Scene, count: int, metric: bool) -> list[QA]:
     """Questions about a scene. Where its unit is not the metre, only those that do not depend on it, without reasoning and anchor, which
     name lengths."""
     seed = int.from_bytes(hashlib.sha256(scene.id.encode()).digest()[:4])

@@ -10,16 +10,14 @@ import pytest
 from sv_jax.recorded import smot
 from sv_jax.recorded.faults import BadInput, Faults
 from sv_jax.recorded.fit import fits, plausible
-from sv_jax.scenes import generate
 from tests.recorded import layouts
 
 SIZE = (192, 256)
 
 
 @pytest.fixture(scope="module", params=["tabletop", "indoor"])
-def recording(request, tmp_path_factory):
-    scene = generate(request.param, 11, frames=6, size=SIZE)
-    return smot.read(layouts.smot(tmp_path_factory.mktemp("smot"), scene), Faults())
+def recording(request, scenes, tmp_path_factory):
+    return smot.read(layouts.smot(tmp_path_factory.mktemp("smot"), scenes[request.param]), Faults())
 
 
 def moved(poses: np.ndarray, by: float) -> np.ndarray:

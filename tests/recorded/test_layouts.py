@@ -9,7 +9,6 @@ from sv_jax.annotate.lift import lift
 from sv_jax.recorded import arkit, dl3dv, lens, scannet, scannetpp, smot, uco3d, wildrgbd
 from sv_jax.recorded.faults import BadInput, Faults
 from sv_jax.recorded.load import load
-from sv_jax.scenes import generate
 from tests.recorded import layouts
 
 SIZE, F = (192, 256), 6  # ScanNet++'s depth has this size
@@ -20,11 +19,6 @@ HALF = 0.51e-3  # metres: depth in whole millimetres
 DEPTH = {"scannet": HALF, "scannetpp": 0.0, "arkit": HALF, "wildrgbd": HALF, "smot": HALF, "uco3d": 1e-5}  # of f32 at another unit
 UNIT = {"uco3d": 2.0, "dl3dv": 3.7}  # of the recording's world, in 1 / metre
 POSE = {"uco3d": 1e-5}  # stored as f32; elsewhere 1e-9
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return {scale: generate(scale, 11, frames=F, size=SIZE) for scale in ("tabletop", "indoor")}
 
 
 @pytest.fixture
@@ -128,7 +122,7 @@ def test_the_scene_stands_on_the_ground_and_its_objects_are_measured(scene, writ
     if name == "uco3d":
         pytest.importorskip("h5py")
     unit, faults = UNIT.get(name, 1.0), Faults()
-    found = load(written(name)[1], name, faults, frames=F, side=448)
+    found = load(written(name)[1], name, faults, frames=F)
     assert not faults.lines and found.frames.shape == (F, *seen(name, scene.ids).shape[1:], 3)
     relative = np.linalg.inv(scene.poses[0]) @ scene.poses
     relative[:, :3, 3] *= unit

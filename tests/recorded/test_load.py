@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,12 +12,10 @@ import pytest
 from PIL import Image
 
 from sv_jax import cli
-from sv_jax.data import open_split, sets
-from sv_jax.data.read import codec
+from sv_jax.data import codec, open_split, sets
 from sv_jax.errors import UserError
-from sv_jax.recorded.faults import BadInput
-from sv_jax.recorded.load import SCALE_FREE, LoadConfig, load_recordings
-from sv_jax.scenes import generate
+from sv_jax.recorded.faults import BadInput, Faults
+from sv_jax.recorded.load import SCALE_FREE, LoadConfig, load, load_recordings, questions
 from sv_jax.tasks.units import METRES
 from tests.recorded import layouts
 
@@ -24,18 +23,11 @@ SIZE, F = (192, 256), 6
 
 
 @pytest.fixture(scope="module")
-def scene():
-    return generate("tabletop", 11, frames=F, size=SIZE)
-
-
-@pytest.fixture(scope="module")
-def sources(scene, tmp_path_factory):
-    """A good scene, called a, and a second, called b, that tests spoil, in each layout."""
+def sources(scenes, tmp_path_factory):
+    """A scene called b in each layout, for tests to spoil a copy."""
     root = tmp_path_factory.mktemp("sources")
     for name in ("smot", "wildrgbd", "scannet", "scannetpp", "arkit", "dl3dv"):
-        getattr(layouts, name)(root / name, scene, "a")
-        getattr(layouts, name)(root / name, scene, "b")
-    layouts.uco3d(root / "uco3d", scene, "a", depth=False)
+        getattr(layouts, name)(root / name, scenes["tabletop"], "b")
     return root
 
 
@@ -95,74 +87,74 @@ SPOILT = [
     ("smot", lambda b: (b / "objects.json").write_text("[1]"), "broken file", "objects.json", True),
     ("scannet", lambda b: layouts.text(b / "pose/9.txt", np.full((4, 4), -np.inf)), "bad pose", "color/9.png", False),
     ("scannet", lambda b: rewrite(b / "b.aggregation.json", same_label), "duplicate id", "b.aggregation.json", False),
-    ("scannet", lambda b: shutil.copytree(b, b.parent / "again/b"), "duplicate id", "again/b", False),
     ("wildrgbd", lambda b: rewrite(b / "metadata", transposed), "mismatched intrinsics", "b/rgb/00000.png", True),
     ("wildrgbd", lambda b: rewrite(b / "metadata", lambda m: m | {"w": 640, "h": 480}), "mismatched intrinsics", "b/metadata", True),
     ("wildrgbd", lambda b: twice(b / "cam_poses.txt"), "duplicate id", "cam_poses.txt", False),
     ("dl3dv", lambda b: rewrite(b / "transforms.json", lambda t: t | {"w": 999}), "mismatched intrinsics", "transforms.json", True),
     ("scannetpp", lambda b: cut(b / "iphone/rgb.mkv"), "broken video", "rgb.mkv", True),
     ("scannetpp", lambda b: rewrite(b / "iphone/pose_intrinsic_imu.json", metres), "non-metric poses", "frame_000000", True),
-    ("arkit", lambda b: cut(b / "lowres_wide.traj"), "broken file", "/b", True),
+    ("arkit", lambda b: (b / "lowres_wide.traj").write_text("1 2 x"), "bad pose", "lowres_wide.traj", True),
+    ("arkit", lambda b: rewrite(b / "b_3dod_annotation.json", lambda a: {"data": [{}]}), "broken file", "/b", True),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", SPOILT, ids=lambda case: f"{case[0]}-{case[2]}-{Path(case[3]).name}")
-def test_what_is_wrong_is_counted_and_named_and_the_good_scene_kept(sources, tmp_path, case):
+def test_what_is_wrong_is_named_with_its_file(sources, tmp_path, case):
     layout, spoil, kind, file, lost = case
-    media = tmp_path / layout
-    shutil.copytree(sources / layout, media)
-    spoil(next(path for path in media.rglob("b") if path.is_dir()))
-    arguments = {"source": layout, "media": str(media), "frames": F, "side": 96, "questions": 2}
-    manifest = load_recordings(LoadConfig(out=str(tmp_path / "out"), **arguments))
-    ids = {Path(id).name for id in manifest["scenes"]}
-    assert ids == ({"a"} if lost else {"a", "b"})
-    faults = manifest["faults"]
-    assert kind in faults["counts"]
-    line = next(line for line in faults["lines"] if f": {kind}: " in line)
-    assert file in line.partition(f": {kind}: ")[0]
-    with pytest.raises(BadInput) as error:
-        load_recordings(LoadConfig(out=str(tmp_path / "strict"), strict=True, **arguments))
-    assert str(error.value) == faults["lines"][0]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([layout, "out"])
+    shutil.copytree(sources / layout, tmp_path / layout)
+    folder = next(path for path in (tmp_path / layout).rglob("b") if path.is_dir())
+    spoil(folder)
+    faults, lines = Faults(), []
+    try:
+        assert len(load(folder, layout, faults, frames=F, side=64).frames) >= F - 1 and not lost
+    except BadInput as fault:
+        assert lost
+        lines.append(str(fault))
+    lines += faults.lines
+    assert any(file in line.partition(f": {kind}: ")[0] and f": {kind}: " in line for line in lines), lines
+    with pytest.raises(BadInput):
+        load(folder, layout, Faults(strict=True), frames=F, side=64)
 
 
-def test_the_dataset_reads_back_with_its_geometry_and_questions(scene, sources, tmp_path, capsys):
-    out = tmp_path / "smot"
-    arguments = ["--from", "smot", "--media", str(sources / "smot"), "--out", str(out), "--frames", str(F)]
-    assert cli.main(["data", "load", *arguments]) == 0
+def test_good_scenes_are_kept_faults_counted_and_strict_stops(scenes, tmp_path, capsys):
+    media, out, scene = tmp_path / "smot", tmp_path / "out", scenes["tabletop"]
+    a, again, b, c = (layouts.smot(media, scene, name) for name in ("a", "again/a", "b", "c"))
+    (b / "depth/000009.png").unlink()
+    shutil.rmtree(c / "depth")
+    arguments = ["--from", "smot", "--media", str(media), "--frames", str(F), "--questions", "3"]
+    assert cli.main(["data", "load", *arguments, "--out", str(out)]) == 0
     said = capsys.readouterr()
-    assert "unknown" in said.out and "faults" not in said.err  # SMOT's licence
+    assert f"{'a':32}{'tabletop':10}{F:7}{len(scene.objects):8}" in said.out and f"{'b':32}{'tabletop':10}{F - 1:7}" in said.out
+    assert "SMOT" in said.out and "unknown" in said.out  # its licence
     manifest = json.loads((out / "manifest.json").read_text())
-    samples = open_split(str(out), "train")
-    assert len(samples) == manifest["splits"]["train"]["questions"] > 4
-    assert f"{'a':32}{'tabletop':10}{F:7}{len(scene.objects):8}" in said.out
+    assert list(manifest["scenes"]) == ["a", "b"]
+    assert manifest["faults"]["counts"] == {"duplicate id": 1, "missing depth": 1 + F, "too few frames": 1}
+    assert f"{F + 3} faults: " in said.err and f"{b}/depth/000009.png: missing depth: no such file" in said.err
+    assert len(open_split(str(out), "train")) == manifest["splits"]["train"]["questions"] == 6
     row = sets.source(out, "geom", "train")[0]
-    depth = codec.unpack_depth(row["depth"], tuple(row["shape"]))
-    inner = scene.ids == 0
-    near = inner & (scene.depth < 60)
-    assert np.median(np.abs(depth[near] / scene.depth[near] - 1)) < 1e-3  # millimetres, then 2e-4 of the packed depth
+    depth = codec.unpack_depth(row["depth"], scene.depth.shape)
+    near = (scene.ids == 0) & (scene.depth < 60)
+    assert np.median(np.abs(depth[near] / scene.depth[near] - 1)) < 1e-3  # millimetres, then 1.3e-4 of the packed depth
+    assert cli.main(["data", "load", *arguments, "--out", str(tmp_path / "strict"), "--strict"]) == 2
+    assert "duplicate id" in capsys.readouterr().err and not (tmp_path / "strict").exists()
 
 
-def test_a_source_without_depth_has_clips_and_cameras_alone(scene, sources, tmp_path):
+def test_a_source_without_depth_has_clips_and_cameras_alone(sources, tmp_path):
     manifest = load_recordings(LoadConfig("dl3dv", str(sources / "dl3dv"), str(tmp_path / "out"), frames=4))
-    assert manifest["splits"]["train"] | {"sha256": ""} == {"scenes": 2, "questions": 0, "table": {}, "sha256": ""}
+    assert manifest["splits"]["train"] | {"sha256": ""} == {"scenes": 1, "questions": 0, "table": {}, "sha256": ""}
     assert not (tmp_path / "out" / "geom").exists()
     row = sets.source(tmp_path / "out", "scenes", "train")[0]
     assert row["poses"].shape == (4, 4, 4) and np.isfinite(row["poses"]).all()
 
 
-def test_scenes_without_a_unit_are_asked_nothing_that_needs_one(scene, tmp_path, monkeypatch):
-    """Every layout's questions, asked as of a scene in another unit."""
-    from sv_jax.recorded import load
-
-    for seed in range(5):
-        other = generate("tabletop", seed, frames=F, size=SIZE)
-        found = load._questions(other, 20, metric=False)
+def test_scenes_without_a_unit_are_asked_nothing_that_needs_one(scenes):
+    for scene in scenes.values():
+        found = questions(scene, 12, metric=False)
         assert len(found) > 3
         for qa in found:
             assert qa.task in SCALE_FREE and qa.unit not in METRES and qa.scale_anchor is None
-            assert "<scale>" not in qa.target_text() and " cm" not in f"{qa.user_text()} {qa.target_text()}"
-    assert any(qa.unit in METRES for qa in load._questions(other, 20, metric=True))
+            assert "<scale>" not in qa.target_text() and not re.search(r"\d (mm|cm|m)\b", f"{qa.user_text()} {qa.target_text()}")
+        assert any(qa.unit in METRES for qa in questions(scene, 4, metric=True))
 
 
 @pytest.mark.parametrize(
