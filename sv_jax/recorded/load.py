@@ -41,6 +41,7 @@ class Layout:
 
     scenes: Callable[[Path], list[Path]]
     read: Callable[[Path, Faults], Recording]
+    holds: str  # what a scene is known by, for people
     source: str  # a key of LICENCES
     scale: str  # of scenes whose objects are not measured
     metric: bool = True  # the unit is the metre
@@ -48,13 +49,15 @@ class Layout:
 
 
 LAYOUTS = {
-    "scannet": Layout(scannet.scenes, scannet.read, "ScanNet", "indoor"),
-    "scannetpp": Layout(scannetpp.scenes, scannetpp.read, "ScanNet++", "indoor"),
-    "arkit": Layout(arkit.scenes, arkit.read, "ARKitScenes", "indoor"),
-    "wildrgbd": Layout(wildrgbd.scenes, wildrgbd.read, "WildRGB-D", "tabletop"),
-    "uco3d": Layout(uco3d.scenes, uco3d.read, "uCO3D", "tabletop", metric=False),
-    "dl3dv": Layout(dl3dv.scenes, dl3dv.read, "DL3DV", "outdoor", metric=False, depth=False),
-    "smot": Layout(smot.scenes, smot.read, "SMOT", "tabletop"),
+    "scannet": Layout(scannet.scenes, scannet.read, "<scan>/intrinsic/intrinsic_color.txt", "ScanNet", "indoor"),
+    "scannetpp": Layout(scannetpp.scenes, scannetpp.read, "data/<id>/iphone/pose_intrinsic_imu.json", "ScanNet++", "indoor"),
+    "arkit": Layout(arkit.scenes, arkit.read, "<video>/lowres_wide.traj", "ARKitScenes", "indoor"),
+    "wildrgbd": Layout(wildrgbd.scenes, wildrgbd.read, "<category>/scenes/<scene>/cam_poses.txt", "WildRGB-D", "tabletop"),
+    "uco3d": Layout(
+        uco3d.scenes, uco3d.read, "metadata.sqlite and <super-category>/<category>/<sequence>", "uCO3D", "tabletop", metric=False
+    ),
+    "dl3dv": Layout(dl3dv.scenes, dl3dv.read, "<hash>/transforms.json", "DL3DV", "outdoor", metric=False, depth=False),
+    "smot": Layout(smot.scenes, smot.read, "<scene>/poses.txt", "SMOT", "tabletop"),
 }
 
 
@@ -106,7 +109,7 @@ def load_recordings(cfg: LoadConfig) -> dict:
     layout, faults = LAYOUTS[cfg.source], Faults(cfg.strict)
     folders = layout.scenes(Path(cfg.media))
     if not folders:
-        raise UserError(f"--media {cfg.media!r}: no scene of {cfg.source} in it; expected {(layout.read.__module__)}'s layout")
+        raise UserError(f"--media {cfg.media!r}: no scene of {cfg.source} in it; expected {layout.holds}")
     table, scenes, digest = Counter(), {}, hashlib.sha256()
     with new_folder(cfg.out) as out:
         with sets.Writers(out, [SPLIT], geometry=layout.depth) as writers, progress("scenes", len(folders)) as bar:

@@ -32,7 +32,8 @@ def read(folder: Path, faults: Faults) -> Recording:
         stated = int(about["colorHeight"][0]), int(about["colorWidth"][0])
         same_size(folder / f"{folder.name}.txt", stated, files.size_of(next(iter(rgb.values()))))
     axes = about.get("axisAlignment", np.eye(4)).reshape(4, 4)
-    poses = {k: axes @ files.matrix(path, "bad pose") for k, path in files.numbered(folder / "pose", faults, (".txt",)).items()}
+    with np.errstate(invalid="ignore"):  # -inf times 0
+        poses = {k: axes @ files.matrix(path, "bad pose") for k, path in files.numbered(folder / "pose", faults, (".txt",)).items()}
 
     def depth(number: int) -> np.ndarray:
         return files.millimetres(folder / "depth" / f"{number}.png")
