@@ -278,6 +278,40 @@ def _data_inspect(args: argparse.Namespace) -> None:
     print(f"{args.html}: {len(asked)} samples, {Path(args.html).stat().st_size / 2**20:.1f} MiB")
 
 
+def _data_load_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from", dest="source", required=True, metavar="LAYOUT", help="scannet, scannetpp, arkit, wildrgbd, uco3d, dl3dv, smot"
+    )
+    parser.add_argument("--media", required=True, metavar="FOLDER", help="the source's folder, or one scene of it")
+    parser.add_argument("--out", required=True, metavar="D", help="dataset folder to write")
+    parser.add_argument("--scale", help="tiny, tabletop, indoor, outdoor or drone (default: by the size of the objects, else the source's)")
+    parser.add_argument("--frames", type=int, default=16, metavar="N", help="of a scene, at most, evenly spread (default: 16)")
+    parser.add_argument("--side", type=int, default=448, metavar="N", help="pixels of the longer side, at most (default: 448)")
+    parser.add_argument("--questions", type=int, default=12, metavar="N", help="for each scene, at most (default: 12)")
+    parser.add_argument("--strict", action="store_true", help="stop at the first frame or scene that is wrong")
+
+
+def _data_load(args: argparse.Namespace) -> None:
+    import sys
+
+    from sv_jax.recorded.load import LoadConfig, load_recordings
+
+    cfg = LoadConfig(args.source, args.media, args.out, args.scale, args.frames, args.side, args.questions, args.strict)
+    manifest = load_recordings(cfg)
+    print(f"{'scene':32}{'scale':10}{'frames':>7}{'objects':>8}{'questions':>10}")
+    for id, scene in manifest["scenes"].items():
+        print(f"{id:32}{scene['scale']:10}{scene['frames']:7}{scene['objects']:8}{scene['questions']:10}")
+    print(f"{'source':16}{'scenes':>7}{'questions':>10}  licence")
+    for name, source in manifest["licences"].items():
+        print(f"{name:16}{source['scenes']:7}{source['questions']:10}  {source['licence']}")
+    faults = manifest["faults"]
+    for line in faults["lines"][:SHOWN_FAULTS]:
+        print(line, file=sys.stderr)
+    if faults["lines"]:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in faults["counts"].items())
+        print(f"{len(faults['lines'])} faults: {kinds}; all of them are in {cfg.out}/manifest.json", file=sys.stderr)
+
+
 def _resume_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run from its newest checkpoint, exactly")
 
@@ -481,6 +515,17 @@ VERBS = {
         "Objects are outlined, and answers drawn, where the dataset keeps its geometry (--geometry true of data build).",
         _data_inspect,
         _data_inspect_arguments,
+    ),
+    "data load": Verb(
+        "recorded scenes with cameras (ScanNet, WildRGB-D, …), as a dataset folder",
+        "  sv-jax data load --from wildrgbd --media WildRGB-D --out data/wildrgbd\n"
+        "  sv-jax data load --from scannet --media scans --scale indoor --frames 32 --out data/scannet\n"
+        "  sv-jax data load --from dl3dv --media DL3DV/1K --out data/dl3dv --strict        clips and cameras: it has no depth\n"
+        "Cameras are checked against the depth: what one frame shows, seen from another, must be there. Frames and scenes that are wrong\n"
+        "are left out, counted and named with their file; --strict stops at the first. Sources whose unit is not the metre (uco3d,\n"
+        "dl3dv) are asked only what does not depend on it.",
+        _data_load,
+        _data_load_arguments,
     ),
     "sft": Verb(
         "supervised fine-tuning, one stage",

@@ -20,6 +20,7 @@ LEVELS = [
     ("weights", "inputs", "tasks"),
     ("sampling", "rewards", "data"),
     ("train", "annotate"),
+    ("recorded",),
     ("evals", "bench", "audit"),
     ("api",),
     ("demo",),

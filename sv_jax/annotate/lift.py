@@ -55,7 +55,21 @@ def lift(
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.inf)
     agree(depth, K, poses)
     depth = sharpen(depth, ids, len(phrases))
-    poses = upright(depth, ids, K, poses) @ poses
+    return measured(name, frames, fps, depth, ids, phrases, K, upright(depth, ids, K, poses) @ poses, scale)
+
+
+def measured(
+    name: str,
+    frames: np.ndarray,
+    fps: float,
+    depth: np.ndarray,
+    ids: np.ndarray,
+    phrases: Sequence[str],
+    K: np.ndarray,
+    poses: np.ndarray,
+    scale: str | None,
+) -> Scene:
+    """As `lift`, for depth that is sharp and poses in a world whose ground lies at z = 0. UserError where no object is left."""
     points = geometry.world_points(depth, K, poses)
     kept, objects = np.zeros_like(ids), []
     for number, phrase in enumerate(phrases, 1):
@@ -229,8 +243,14 @@ def upright(depth: np.ndarray, ids: np.ndarray, K: np.ndarray, poses: np.ndarray
         center = (points[best] * weight**2).sum(0) / (weight**2).sum()
         plane = _facing(np.linalg.svd((points[best] - center) * weight, full_matrices=False)[2][2], center, eye)
         best = np.abs(points @ plane[:3] + plane[3]) <= near
-    z = plane[:3]
-    x = poses[0, :3, 0] - (poses[0, :3, 0] @ z) * z
+    return standing(plane, poses[0])
+
+
+def standing(plane: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """f64 [4, 4] to the world whose ground is the plane n x + d = 0 of (n, d) [4] and in which the camera of `pose` [4, 4] is above the
+    origin, its right along x."""
+    z, eye = plane[:3], pose[:3, 3]
+    x = pose[:3, 0] - (pose[:3, 0] @ z) * z
     x /= np.linalg.norm(x)
     turn = np.eye(4)
     turn[:3, :3] = np.stack([x, np.cross(z, x), z])

@@ -15,6 +15,8 @@ LICENCES = {
     "SpaceR": "CC BY-NC 4.0",
     "ScanNet": "ScanNet Terms of Use",
     "DL3DV": "DL3DV-10K Terms of Use",
+    "ScanNet++": "ScanNet++ Terms of Use",  # from here on not in the table
+    "ARKitScenes": "Apple's terms for ARKitScenes, non-commercial",
 }
 # Spellings in paths and fields, lower case without - and _, in the order they are looked for
 SPELLINGS = {
