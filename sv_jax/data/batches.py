@@ -205,7 +205,7 @@ class BatchStream:
 
     def _texts(self, state: int) -> Iterator[tuple[int, Sample]]:
         """Number and layout of the samples, from place `state` of the order on."""
-        return _ahead(self._order.map(lambda number: (number, self._encoder.layout(number))), state, self._workers, 64)
+        return _ahead(self._order.map(lambda number: (int(number), self._encoder.layout(int(number)))), state, self._workers, 64)
 
 
 class PromptStream:

@@ -150,7 +150,7 @@ class _Visits:
 
     def __getitem__(self, index: int) -> int:
         epoch, place = divmod(int(index), len(self._numbers))
-        return self._epoch(epoch)[place]
+        return int(self._epoch(epoch)[place])
 
     def _draw(self, epoch: int) -> np.ndarray:
         rng, n = np.random.default_rng([self._seed, epoch]), len(self._numbers)

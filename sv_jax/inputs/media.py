@@ -87,7 +87,8 @@ def outline(shape: tuple[int, int, int], fps: float, pixels: tuple[int, int], di
     official = dino and align == "official"
     size = (SQUARES[0], SQUARES[0]) if official else _target_size({"type": "video", "video": None}, tuple(size), pixels)
     grid = (-(-count // TEMPORAL), size[0] // PATCH, size[1] // PATCH)
-    return Media("video", grid, np.empty((0, 1176), np.float32), None, TEMPORAL / (compat.assume_fps or fps))
+    dense = np.empty((TEMPORAL, 0, 768), np.float32) if dino else None
+    return Media("video", grid, np.empty((0, 1176), np.float32), dense, TEMPORAL / (compat.assume_fps or fps))
 
 
 def _target_size(part: dict, size: tuple[int, int], pixels: tuple[int, int]) -> tuple[int, int]:
