@@ -21,7 +21,7 @@ import numpy as np
 
 from sv_jax.data import BuildConfig, SplitConfig, build, codec, open_split, sets
 from sv_jax.data.batches import BatchStream, Encoder, ShapeConfig
-from sv_jax.data.order import DataConfig, MixConfig, open_samples
+from sv_jax.data.order import DataConfig, MixConfig, open_samples, shuffled
 from sv_jax.inputs.chat import Processor
 
 BASE = Path(__file__).parents[1] / "assets" / "base"
@@ -105,15 +105,18 @@ def _batches(data: DataConfig, shape: ShapeConfig, processor: Processor, what: s
 
 def _index(path: str, records: int) -> Iterator[Rate]:
     choices = {
-        "first time": {"tasks": ("depth",)},
+        "the first time": {"tasks": ("depth",)},
         "all": {},
         "by task and scale": {"tasks": ("depth",), "scales": ("tiny", "drone")},
         "by frames": {"frames": 2},
         "mixed by scale": {"mix": MixConfig(scales={"tiny": 2.0, "drone": 1.0})},
+        "in visits of 4": {"visit": 4},
     }
     for name, choice in choices.items():
         began = time.perf_counter()
-        samples = open_samples(DataConfig(path, **choice))
+        data = DataConfig(path, **choice)
+        samples = open_samples(data)
+        _ = shuffled(samples, data, 0)[0]
         seconds = time.perf_counter() - began
         yield Rate(f"{records:,} questions opened, {name}", seconds, "s", f"{len(samples):,} chosen")
 

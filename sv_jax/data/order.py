@@ -78,13 +78,13 @@ def shuffled(samples: Samples, data: DataConfig, seed: int):
     """Numbers of samples in an endless order that is another one each epoch: a grain.MapDataset, indexed by any number."""
     import grain
 
-    if data.mix is None:
-        return _endless(np.arange(len(samples)), samples, data.visit, seed)
-    weights, numbers = zip(*parts(samples, data.mix), strict=True)
+    if data.mix is None and data.visit == 1:
+        return grain.MapDataset.source(np.arange(len(samples))).seed(seed).shuffle().repeat()
+    weights, numbers = zip(*parts(samples, data.mix), strict=True) if data.mix else ([1.0], [np.arange(len(samples))])
     # sources of one length and one seed would be permuted alike: questions about the same scene would come together
     seeds = np.random.SeedSequence(seed).generate_state(len(numbers)).tolist()
-    sources = [_endless(part, samples, data.visit, own) for part, own in zip(numbers, seeds, strict=True)]
-    return grain.MapDataset.mix(sources, weights)
+    sources = [_Epochs(part, samples, data.visit, own) for part, own in zip(numbers, seeds, strict=True)]
+    return grain.MapDataset.mix([grain.MapDataset.source(source) for source in sources], weights)
 
 
 def parts(samples: Samples, mix: MixConfig) -> list[tuple[float, np.ndarray]]:
@@ -130,19 +130,14 @@ def _axes(samples: Samples):
     yield "tasks", TASK_NAMES, lambda: samples.columns.task
 
 
-def _endless(numbers: np.ndarray, samples: Samples, visit: int, seed: int):
-    import grain
+class _Epochs:
+    """Endless epochs of some samples, shuffled anew each epoch in visits of up to `visit` questions of a clip.
 
-    if visit > 1:
-        return grain.MapDataset.source(_Visits(numbers, np.stack([samples.folder, samples.columns.clip])[:, numbers], visit, seed))
-    return grain.MapDataset.source(numbers).seed(seed).shuffle().repeat()
+    An epoch is drawn as a whole: for a part of few samples, Grain's shuffle takes milliseconds to find one place."""
 
-
-class _Visits:
-    """Epochs of shuffled visits: each takes up to `size` questions of a clip, chosen anew each epoch. `clips` i32 [2, n]: whose clip."""
-
-    def __init__(self, numbers: np.ndarray, clips: np.ndarray, size: int, seed: int):
-        self._numbers, self._clips, self._size, self._seed = numbers, clips, size, seed
+    def __init__(self, numbers: np.ndarray, samples: Samples, visit: int, seed: int):
+        self._numbers, self._visit, self._seed = numbers, visit, seed
+        self._clips = np.stack([samples.folder, samples.columns.clip])[:, numbers] if visit > 1 else None  # i32 [2, n]
         self._epoch = functools.lru_cache(2)(self._draw)  # threads may still read the end of the last one
 
     def __len__(self) -> int:
@@ -155,9 +150,10 @@ class _Visits:
     def _draw(self, epoch: int) -> np.ndarray:
         rng, n = np.random.default_rng([self._seed, epoch]), len(self._numbers)
         order = rng.permutation(n)
-        order = order[np.lexsort(self._clips[:, order])]  # stable: by clip, in random order within
-        first = np.any(np.diff(self._clips[:, order], axis=1, prepend=-1), axis=0)  # of a clip
-        starts = np.flatnonzero(first)
-        within = np.arange(n) - starts[np.cumsum(first) - 1]
-        visits = np.cumsum(within % self._size == 0) - 1
-        return self._numbers[order[np.argsort(rng.permutation(visits[-1] + 1)[visits], kind="stable")]]
+        if self._visit > 1:
+            order = order[np.lexsort(self._clips[:, order])]  # stable: by clip, in random order within
+            first = np.any(np.diff(self._clips[:, order], axis=1, prepend=-1), axis=0)  # of a clip
+            within = np.arange(n) - np.flatnonzero(first)[np.cumsum(first) - 1]
+            visits = np.cumsum(within % self._visit == 0) - 1
+            order = order[np.argsort(rng.permutation(visits[-1] + 1)[visits], kind="stable")]
+        return self._numbers[order]

@@ -105,7 +105,7 @@ class Samples:
 
     def place(self, name: str, index: int) -> str:
         """Where a sample's question ("qa") or clip ("scenes") stands, for messages."""
-        folder, row = (self.folder[index], self._row[index]) if name == "qa" else self._question(index)[1]
+        folder, row = (int(self.folder[index]), int(self._row[index])) if name == "qa" else self._question(index)[1]
         return self._place(name, folder, row)
 
     def _place(self, name: str, folder: int, row: int) -> str:
