@@ -6,6 +6,7 @@ the same pictures enlarged and moved.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -53,17 +54,16 @@ def data_suite(records: int) -> Iterator[Rate]:
         encoder = Encoder(samples, processor)
         yield Rate("questions as tokens and positions, no video", per_second(lambda: encoder.layout(next(pick))), "QA/s", "one thread")
         for (side, (frames, shape)), path in zip(SIZES.items(), (small, large), strict=True):
-            clips = sets.source(path, "scenes", "train")
-            mp4s = [clips[row]["mp4"] for row in range(len(clips))]
+            mp4 = sets.source(path, "scenes", "train")[0]["mp4"]
             for threads in sorted({1, cores}):
-                rate = per_second(lambda: codec.decode_clip(mp4s[0]), threads)
+                rate = per_second(functools.partial(codec.decode_clip, mp4), threads)
                 note = f"{rate * frames:,.0f} frames/s, {_threads(threads)}"
                 yield Rate(f"clips decoded, {frames} x {side} x {side}", rate, "clips/s", note)
             samples = open_samples(DataConfig(path))
             encoder = Encoder(samples, processor)
-            layout = encoder.layout(0)
+            encode = functools.partial(encoder.pixels, 0, encoder.layout(0))
             for threads in sorted({1, cores, 2 * cores}):
-                rate = per_second(lambda: encoder.pixels(0, layout), threads)  # noqa: B023  used before the next turn
+                rate = per_second(encode, threads)
                 yield Rate(f"samples encoded, {side}, clips in memory", rate, "samples/s", _threads(threads))
             for workers in sorted({1, cores}):
                 yield from _batches(DataConfig(path, workers=workers, cache_mb=0), shape, processor, f"{side}, every clip decoded")
