@@ -29,6 +29,10 @@ from sv_jax.models.batch import Batch
 from sv_jax.models.qwen2_5_vl.config import VisionConfig
 
 
+AHEAD = 2  # batches that wait for the training step
+TEXTS_AHEAD = 64  # samples that are laid out before a batch takes them
+
+
 @dataclass(frozen=True)
 class ShapeConfig:
     """The fixed shape of a batch: `rows` rows of `length` tokens, at most `patches` vision patches, a slice at most `slice_patches`."""
@@ -106,7 +110,7 @@ class BatchStream:
 
     Of several processes each packs its own rows of the batch. All have the same number of steps and the same states, and one state may be
     resumed by another number of processes: every sample still comes once. The rows of all processes together are the rows that one alone
-    packs, except where the patches of one process's rows are full before the others': then the batch ends with an earlier sample."""
+    packs as long as no process's part of the patches is full: from there on samples go to other rows, or the batch ends sooner."""
 
     def __init__(
         self,
@@ -118,14 +122,13 @@ class BatchStream:
         *,
         process: int = 0,
         processes: int = 1,
-        prefetch: int = 2,
     ):
         self._shape, self._processes, self._process = shape.split(processes), processes, process
         self._samples, self._mix, self._cfg = open_samples(data), data.mix, processor.cfg.vision
         self._order, self._encoder = shuffled(self._samples, data, seed), Encoder(self._samples, processor)
         self._workers = data.workers or os.cpu_count()
         self._drawn: list[int] = []
-        self._queue: queue.Queue = queue.Queue(prefetch)
+        self._queue: queue.Queue = queue.Queue(AHEAD)
         self._stop = threading.Event()
         threading.Thread(target=self._fill, args=(state,), daemon=True).start()
 
@@ -205,7 +208,7 @@ class BatchStream:
 
     def _texts(self, state: int) -> Iterator[tuple[int, Sample]]:
         """Number and layout of the samples, from place `state` of the order on."""
-        return _ahead(self._order.map(lambda number: (int(number), self._encoder.layout(int(number)))), state, self._workers, 64)
+        return _ahead(self._order.map(lambda number: (int(number), self._encoder.layout(int(number)))), state, self._workers, TEXTS_AHEAD)
 
 
 class PromptStream:
