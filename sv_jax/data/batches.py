@@ -28,7 +28,6 @@ from sv_jax.inputs.packing import Sample, pack
 from sv_jax.models.batch import Batch
 from sv_jax.models.qwen2_5_vl.config import VisionConfig
 
-
 AHEAD = 2  # batches that wait for the training step
 TEXTS_AHEAD = 64  # samples that are laid out before a batch takes them
 
