@@ -144,7 +144,7 @@ def repeat_questions(source: str, out: str, records: int) -> None:
     shutil.copytree(source, out)
     folder, raw = Path(out, "qa", sets.VERSION), sets.source(source, "qa", "train").data_source
     known = raw.__getitems__(list(range(len(raw))))
-    for file in folder.glob("*.array_record*"):
+    for file in folder.glob("qa-train.*"):
         file.unlink()
     info = json.loads((folder / "dataset_info.json").read_text())
     size = sets.SHARD["qa"]
@@ -154,7 +154,7 @@ def repeat_questions(source: str, out: str, records: int) -> None:
         for i in range(length):
             writer.write(known[i % len(known)])
         writer.close()
-    info["splits"][0]["shardLengths"] = [str(length) for length in lengths]
+    next(s for s in info["splits"] if s["name"] == "train")["shardLengths"] = [str(length) for length in lengths]
     (folder / "dataset_info.json").write_text(json.dumps(info))
 
 
