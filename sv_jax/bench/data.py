@@ -148,13 +148,13 @@ def repeat_questions(source: str, out: str, records: int) -> None:
         file.unlink()
     info = json.loads((folder / "dataset_info.json").read_text())
     size = sets.SHARD["qa"]
-    lengths = [min(size, records - start) for start in range(0, records, size)]
-    for shard, length in enumerate(lengths):
+    starts = range(0, records, size)
+    for shard, start in enumerate(starts):
         writer = ArrayRecordWriter(str(folder / f"qa-train.array_record-{shard:05}"), "group_size:1")
-        for i in range(length):
+        for i in range(start, min(start + size, records)):
             writer.write(known[i % len(known)])
         writer.close()
-    next(s for s in info["splits"] if s["name"] == "train")["shardLengths"] = [str(length) for length in lengths]
+    next(s for s in info["splits"] if s["name"] == "train")["shardLengths"] = [str(min(size, records - start)) for start in starts]
     (folder / "dataset_info.json").write_text(json.dumps(info))
 
 

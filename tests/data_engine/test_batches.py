@@ -146,7 +146,10 @@ def test_text_then_pixels_make_what_encoding_at_once_makes(changes, tiny_data, t
     samples = open_samples(DataConfig(tiny_data, frames=1))
     encoder = batches.Encoder(samples, processor)
     for i in range(0, len(samples), 2):
-        laid_out = encoder.layout(i)
+        laid_out, sample = encoder.layout(i), samples[i]
+        known = processor.outline(sample["frames"].shape[:3], sample["fps"])
+        whole = processor.prepare({"type": "video", "video": sample["frames"], "fps": sample["fps"]})
+        assert (known.kind, known.grid, known.seconds_per_grid) == (whole.kind, whole.grid, whole.seconds_per_grid)
         got, expected = (jax.tree.leaves(vars(s)) for s in (encoder.pixels(i, laid_out), batches.encode_sample(processor, samples[i])))
         assert len(got) == len(expected) and all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
         assert np.array_equal(laid_out.tokens, encoder.pixels(i, laid_out).tokens) and len(laid_out.patches[0]) == 0
