@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +23,7 @@ from sv_jax.compiles import Compiles, counting
 from sv_jax.config import dump_config
 from sv_jax.data.batches import DataConfig, ShapeConfig
 from sv_jax.errors import UserError
-from sv_jax.mesh import place
 from sv_jax.train import sft
-from sv_jax.train.loss import sft_loss
 from sv_jax.train.metrics import read_metrics
 from sv_jax.train.state import PARTS, OptimConfig, make_optimizer, partition
 from sv_jax.weights import load_model
@@ -111,9 +108,7 @@ KILLED = """
     jax.config.update("jax_num_cpu_devices", 8)
     from sv_jax.compiles import persistent_cache
     from sv_jax.config import load_config
-    from sv_jax.mesh import place
-from sv_jax.train import sft
-from sv_jax.train.loss import sft_loss
+    from sv_jax.train import sft
     persistent_cache(sys.argv[2])
     place, steps = sft.place, []
 
@@ -158,25 +153,6 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(tiny, alone):
     before = leaves_of(alone.folder / "model"), alone.rows()
     sft.train(sft_config(tiny, alone.folder), resume=True)
     assert not changed(before[0], leaves_of(alone.folder / "model")) and alone.rows() == before[1]
-
-
-def test_a_batch_is_put_on_the_devices_while_the_step_before_it_runs_and_no_sooner(tiny, tmp_path, monkeypatch):
-    placed, ended, waiting = [], [], []
-
-    def placing(batch, shardings):
-        placed.append(1)
-        waiting.append(len(placed) - len(ended))
-        return place(batch, shardings)
-
-    def loss(hidden, *rest):
-        out, metrics = sft_loss(hidden, *rest)
-        jax.debug.callback(lambda _: (time.sleep(0.3), ended.append(1)), out)
-        return out, metrics
-
-    monkeypatch.setattr(sft, "place", placing)
-    monkeypatch.setattr(sft, "sft_loss", loss)
-    run(sft_config(tiny, tmp_path / "run", log_every=6, save_every=6))
-    assert len(placed) == len(ended) == 6 and max(waiting) == 2  # the batch itself and that of the step that runs
 
 
 STAGES = {
