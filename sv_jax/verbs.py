@@ -402,12 +402,13 @@ def _inspect_weights(args: argparse.Namespace) -> None:
 
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--suite", metavar="NAME", help="race every case of a suite against its torch peer: models")
+    parser.add_argument("--suite", metavar="NAME", help="models: race every case against its torch peer; data: how fast a dataset is read")
     parser.add_argument("--case", metavar="NAME", help="time one of ours alone, as one JSON line: forward_video, vision, dinov3")
     parser.add_argument("--config", default="small", metavar="SIZE", help="tiny or small (default), of scripts/peers/configs.json")
     parser.add_argument("--dtype", default="fp32,bf16", metavar="D", help="fp32, bf16 or both with a comma between (a suite's default)")
+    parser.add_argument("--records", type=int, default=1_000_000, metavar="N", help="suite data: questions of the index (default: 1000000)")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="timed calls of each side of a race (default: 9)")
-    parser.add_argument("--json", action="store_true", help="a JSON line for each race instead of a table")
+    parser.add_argument("--json", action="store_true", help="a JSON line for each race or rate instead of a table")
     parser.add_argument("--serve", action="store_true", help="with --case: after warming up, one timed call for each line on stdin")
 
 
@@ -415,18 +416,24 @@ def _bench(args: argparse.Namespace) -> None:
     import json
 
     from sv_jax.bench.cases import CASES, DTYPES, SUITES, run_case, sizes
+    from sv_jax.bench.data import data_suite
     from sv_jax.bench.race import HEAD, race_suite
 
     dtypes = args.dtype.split(",")
-    sizes(args.config)
-    for option, given, known in (("--suite", [args.suite], SUITES), ("--case", [args.case], CASES), ("--dtype", dtypes, DTYPES)):
+    for option, given, known in (("--suite", [args.suite], [*SUITES, "data"]), ("--case", [args.case], CASES), ("--dtype", dtypes, DTYPES)):
         for name in given:
             if name is not None and name not in known:
                 raise unknown(option, name, known)
     if (args.suite is None) == (args.case is None):
         raise UserError("bench: give either --suite or --case")
-    if args.rounds < 1:
-        raise UserError(f"--rounds {args.rounds}: expected at least 1")
+    for option in ("rounds", "records"):
+        if getattr(args, option) < 1:
+            raise UserError(f"--{option} {getattr(args, option)}: expected at least 1")
+    if args.suite == "data":
+        for rate in data_suite(args.records):
+            print(json.dumps(rate._asdict()) if args.json else rate.as_row(), flush=True)
+        return
+    sizes(args.config)
     if args.case:
         run_case(args.case, args.config, dtypes[0], args.serve)
         return
@@ -562,6 +569,7 @@ VERBS = {
     "bench": Verb(
         "speed, as ratios against torch peers timed in turn with ours",
         "  sv-jax bench --suite models        text and video, vision tower, DINOv3, against transformers tuned for this kind of machine\n"
+        "  sv-jax bench --suite data          reading, decoding, encoding, batches, the index of a large dataset\n"
         "  sv-jax bench --case vision --config small --dtype bf16        ours alone\n"
         "A ratio is the peer's time over ours, of the medians of calls made in turn: above 1 we are faster. The peers stand in\n"
         "scripts/peers of the repository and need torch.",

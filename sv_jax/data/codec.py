@@ -48,6 +48,16 @@ def decode_clip(mp4: bytes) -> np.ndarray:
     return np.stack(frames)
 
 
+def clip_shape(mp4: bytes) -> tuple[int, int, int]:
+    """(F, H, W) of an MP4 by `encode_clip`, read off its tables: opening it with a library takes a hundred times as long.
+    UserError where they are not there."""
+    samples, entry = mp4.rfind(b"stsz"), mp4.rfind(b"avc1")  # the tables stand at the end
+    if min(samples, entry) < 0 or len(mp4) < max(samples + 16, entry + 32):
+        raise UserError(f"clip: {len(mp4)} bytes are not an MP4 with H.264 in it")
+    places = (samples + 12, 4), (entry + 30, 2), (entry + 28, 2)
+    return tuple(int.from_bytes(mp4[at : at + size], "big") for at, size in places)
+
+
 def pack_depth(depth: np.ndarray) -> bytes:
     """zlib of log-u16 depth: f32 metres [F, H, W], inf allowed; horizontal differences compress better."""
     with np.errstate(divide="ignore", over="ignore"):

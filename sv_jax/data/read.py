@@ -1,120 +1,152 @@
-"""Reading a dataset folder: random access to samples, and the endless shuffled stream that training takes.
+"""Reading dataset folders: random access to samples.
 
 A sample is `{"qa": QA, "frames": u8 [F, H, W, 3], "fps": float}`: what the inputs need to make messages.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from sv_jax.data import codec, sets
-from sv_jax.data.names import PUBLISHED_TASKS
+from sv_jax.data.index import TASK_NAMES, Columns, columns
 from sv_jax.errors import UserError, unknown
 from sv_jax.scenes.scene import SCALES
-from sv_jax.tasks import QA, TASKS
-from sv_jax.tasks.describe import DESCRIPTIONS
+from sv_jax.tasks import QA
 
-EPOCHS = 1 << 20  # endless; `repeat()` gives a length that slicing and batches of one overflow
+
+class Clip(NamedTuple):
+    frames: np.ndarray  # u8 [F, H, W, 3], shared by all samples of the clip: not to be written to
+    fps: float
 
 
 def open_split(path: str | Path, split: str, *, scales=None, tasks=None, frames: int | None = None, cache_bytes: int = 1 << 29) -> Samples:
     """The samples of one split, optionally only some scales and tasks, and only the first `frames` frames of each clip; questions about
     later ones are left out. UserError for a folder or split that is not there."""
-    return Samples(path, split, scales=scales, tasks=tasks, frames=frames, cache_bytes=cache_bytes)
-
-
-def train_iterator(
-    path: str | Path,
-    split: str,
-    *,
-    seed: int,
-    batch: int,
-    scales: Collection[str] | None = None,
-    tasks: Collection[str] | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
-    cache_bytes: int = 1 << 29,
-):
-    """An endless Grain iterator of lists of `batch` samples.
-
-    The order is a global shuffle by `seed`, another one each epoch; process p of n takes every n-th sample, so that the processes
-    together see what a single one would. `get_state()` is a small dict; `set_state` on a new iterator continues exactly.
-    """
-    import grain
-
-    samples = open_split(path, split, scales=scales, tasks=tasks, cache_bytes=cache_bytes)
-    if not len(samples):
-        raise UserError(f"data {str(path)!r}, split {split!r}: no sample with scales {scales} and tasks {tasks}")
-    order = grain.MapDataset.source(samples).seed(seed).shuffle().repeat(EPOCHS)
-    batches = order[process_index::process_count].batch(batch, batch_fn=list)
-    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+    return Samples([path], split, scales=scales, tasks=tasks, frames=frames, cache_bytes=cache_bytes)
 
 
 class Samples:
-    """Random access to the samples of one split; decoded clips stay in memory up to `cache_bytes`, least recently used first out."""
+    """Random access to the samples of one split of one or more folders, one folder after the other.
 
-    def __init__(self, path, split, *, scales=None, tasks=None, frames=None, cache_bytes=1 << 29):
-        self._frames = frames
-        self._clips, self._questions = (sets.source(path, name, split) for name in ("scenes", "qa"))
-        self._rows = _rows(self._questions, scales, tasks, frames)
-        self._cache: OrderedDict[int, tuple[np.ndarray, float]] = OrderedDict()  # frames and fps of a row of scenes
+    Decoded clips stay in memory up to `cache_bytes`, least recently used first out. May be read from several threads, which decode a clip
+    once. A record or clip that is broken is a UserError with its folder, split, set and row."""
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        split: str,
+        *,
+        scales: Collection[str] | None = None,
+        tasks: Collection[str] | None = None,
+        frames: int | None = None,
+        cache_bytes: int = 1 << 29,
+    ):
+        for what, chosen, known in (("scale", scales, SCALES), ("task", tasks, TASK_NAMES)):
+            for name in chosen or ():
+                if name not in known:
+                    raise unknown(what, name, known)
+        self.paths, self.split, self._frames = [str(path) for path in paths], split, frames
+        self._clips, self._questions = ([sets.source(path, name, split) for path in paths] for name in ("scenes", "qa"))
+        lengths = [len(questions) for questions in self._questions]
+        self.folder = np.repeat(np.arange(len(lengths), dtype=np.int16), lengths)  # i16 [n], into `paths`
+        self._row = np.concatenate([np.arange(n) for n in lengths])
+        self._kept: np.ndarray | slice = slice(None)  # of all questions, those that were chosen
+        if not (scales is None and tasks is None and frames is None):
+            at, keep = self.columns, np.ones(len(self._row), bool)
+            for codes, chosen, known in ((at.scale, scales, SCALES), (at.task, tasks, TASK_NAMES)):
+                if chosen is not None:
+                    keep &= np.isin(codes, [known.index(name) for name in chosen])
+            if frames is not None:
+                keep &= at.last_frame < frames
+            self._kept = np.flatnonzero(keep)
+            self.columns = Columns(*(column[self._kept] for column in at))
+        self.folder, self._row = self.folder[self._kept], self._row[self._kept]
+        self._cache: OrderedDict[tuple[int, int], Future[Clip]] = OrderedDict()  # by folder and row of scenes
+        self._shapes: dict[tuple[int, int], tuple[tuple[int, int, int], float]] = {}
         self._cache_bytes, self._used = cache_bytes, 0
-        self._lock = threading.Lock()  # Grain reads from several threads
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def columns(self) -> Columns:
+        """Task, scale, last frame and clip of each sample."""
+        parts = [columns(path, self.split, questions) for path, questions in zip(self.paths, self._questions, strict=True)]
+        return Columns(*(np.concatenate(column)[self._kept] for column in zip(*parts, strict=True)))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._row)
 
     def __getitem__(self, index: int) -> dict:
-        record = self._questions[int(self._rows[index])]
-        frames, fps = self._clip(int(record["scene_row"]))
-        return {"qa": QA.from_dict(json.loads(record["json"])), "frames": frames, "fps": fps}
+        qa, where = self._question(index)
+        clip = self._clip(where)
+        return {"qa": qa, "frames": clip.frames, "fps": clip.fps}
 
     def qa(self, index: int) -> QA:
         """The question alone, without its clip."""
-        return QA.from_dict(json.loads(self._questions[int(self._rows[index])]["json"]))
+        return self._question(index)[0]
 
-    def _clip(self, row: int) -> tuple[np.ndarray, float]:
+    def outline(self, index: int) -> tuple[QA, tuple[int, int, int], float]:
+        """The question, and (F, H, W) and fps of its clip, which is not decoded."""
+        qa, where = self._question(index)
+        if where not in self._shapes:
+            with self._record("scenes", self._clips, where) as record:
+                shape = codec.clip_shape(record["mp4"])
+                self._shapes[where] = (len(range(shape[0])[: self._frames]), *shape[1:]), float(record["fps"])
+        return qa, *self._shapes[where]
+
+    def place(self, name: str, index: int) -> str:
+        """Where a sample's question ("qa") or clip ("scenes") stands, for messages."""
+        folder, row = (int(self.folder[index]), int(self._row[index])) if name == "qa" else self._question(index)[1]
+        return self._place(name, folder, row)
+
+    def _place(self, name: str, folder: int, row: int) -> str:
+        return f"data {self.paths[folder]!r}, split {self.split!r}, {name} row {row}"
+
+    def _question(self, index: int) -> tuple[QA, tuple[int, int]]:
+        folder = int(self.folder[index])
+        with self._record("qa", self._questions, (folder, int(self._row[index]))) as record:
+            return QA.from_dict(json.loads(record["json"])), (folder, int(record["scene_row"]))
+
+    def _clip(self, where: tuple[int, int]) -> Clip:
         with self._lock:
-            if row in self._cache:
-                self._cache.move_to_end(row)
-                return self._cache[row]
-        record = self._clips[row]
-        frames = codec.decode_clip(record["mp4"])[: self._frames]
-        frames.flags.writeable = False  # shared by every sample of this clip
+            ready = where in self._cache
+            clip = self._cache.setdefault(where, Future())
+            self._cache.move_to_end(where)
+        if ready:
+            return clip.result()
+        try:
+            with self._record("scenes", self._clips, where) as record:
+                frames = codec.decode_clip(record["mp4"])[: self._frames]
+                frames.flags.writeable = False
+                clip.set_result(Clip(frames, float(record["fps"])))
+        except Exception as error:
+            with self._lock:
+                del self._cache[where]
+            clip.set_exception(error)  # to the threads that wait for it
+            raise
         with self._lock:
-            if row not in self._cache:
-                self._cache[row] = frames, float(record["fps"])
-                self._used += frames.nbytes
+            self._used += frames.nbytes
             while self._used > self._cache_bytes and len(self._cache) > 1:
-                self._used -= self._cache.popitem(last=False)[1][0].nbytes
-        return frames, float(record["fps"])
+                if not next(iter(self._cache.values())).done():
+                    break  # the oldest is being decoded, its size not known
+                self._used -= self._cache.popitem(last=False)[1].result().frames.nbytes
+        return clip.result()
 
-
-def _rows(questions, scales: Collection[str] | None, tasks: Collection[str] | None, frames: int | None) -> np.ndarray:
-    """i64 [n]: rows of the qa set with one of the scales and one of the tasks that the first `frames` frames answer (None is all)."""
-    if scales is None and tasks is None and frames is None:
-        return np.arange(len(questions))
-    for what, chosen, known in (("scale", scales, SCALES), ("task", tasks, {*TASKS, *DESCRIPTIONS, *PUBLISHED_TASKS})):
-        for name in chosen or ():
-            if name not in known:
-                raise unknown(what, name, known)
-    kept = []
-    for start in range(0, len(questions), 1024):
-        rows = range(start, min(start + 1024, len(questions)))
-        for row, record in zip(rows, questions.__getitems__(list(rows)), strict=True):
-            fits_scale = scales is None or record["scale"].decode() in scales
-            if fits_scale and (tasks is None or record["task"].decode() in tasks) and (frames is None or _within(record, frames)):
-                kept.append(row)
-    return np.array(kept, np.int64)
-
-
-def _within(record, frames: int) -> bool:
-    """Whether a question and its marks name no frame after the first `frames`."""
-    qa = json.loads(record["json"])
-    return max([*(qa["frames"] or ()), *(mark.get("frame", 0) for mark in qa["marks"])], default=0) < frames
+    @contextlib.contextmanager
+    def _record(self, name: str, sources: Sequence, where: tuple[int, int]) -> Iterator[dict]:
+        """A record, and whatever goes wrong with it as one line with its place."""
+        folder, row = where
+        try:
+            yield sources[folder][row]
+        except Exception as error:  # array_record's, protobuf's, JSON's or our own: the record is broken, whichever it is
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{self._place(name, folder, row)}: {line}") from None

@@ -62,9 +62,7 @@ def evaluate(cfg: EvalConfig) -> str:
 
 def answer_split(cfg: EvalConfig, model, processor: Processor, title: str = "eval") -> list[Answer]:
     """Answers to `cfg.data`, with a progress bar. UserError when it holds no question."""
-    data, split = cfg.data, open_samples(cfg.data)
-    if not len(split):
-        raise UserError(f"data {data.path!r}, split {data.split!r}: no sample with scales {data.scales} and tasks {data.tasks}")
+    split = open_samples(cfg.data)
     n = len(split) if cfg.limit is None else min(cfg.limit, len(split))
     samples = (split[i * len(split) // n] for i in range(n))
     with progress(title, n) as bar:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sv_jax.errors import UserError, unknown
-from sv_jax.inputs.media import NO_COMPAT, Compat, Media, prepare
+from sv_jax.inputs.media import NO_COMPAT, Compat, Media, outline, prepare
 from sv_jax.inputs.packing import Sample
 from sv_jax.models.qwen2_5_vl.config import QwenConfig
 from sv_jax.models.qwen2_5_vl.mrope import position_ids
@@ -63,6 +63,10 @@ class Processor:
         """Patches of an image or video part (`sv_jax.inputs.media.prepare`); put the result in the part's place to prepare it only once."""
         pixels = self.image_pixels if part["type"] == "image" else self.video_pixels
         return prepare(part, pixels, self.dino, self.align, self.compat)
+
+    def outline(self, shape: tuple[int, int, int], fps: float) -> Media:
+        """What `prepare` makes of a video of (T, H, W) frames, without its patches: enough for a sample's tokens and positions."""
+        return outline(shape, fps, self.video_pixels, self.dino, self.align, self.compat)
 
     @property
     def stop_ids(self) -> list[int]:

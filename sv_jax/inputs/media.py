@@ -11,6 +11,7 @@ from sv_jax.errors import UserError
 from sv_jax.inputs import marks as visual_prompts
 from sv_jax.inputs.layout import Grid
 from sv_jax.inputs.processor import (
+    PATCH,
     SQUARES,
     TEMPORAL,
     dino_patches,
@@ -78,6 +79,16 @@ def prepare(part: dict, pixels: tuple[int, int], dino: bool, align: str = "grid"
     if fps and compat.assume_fps:
         fps = compat.assume_fps
     return Media(kind, grid, patches, dense, TEMPORAL / fps if fps else None)
+
+
+def outline(shape: tuple[int, int, int], fps: float, pixels: tuple[int, int], dino: bool, align: str, compat: Compat) -> Media:
+    """What `prepare` makes of a video of u8 [T, H, W, 3] frames, of which only (T, H, W) is known: all but the patches."""
+    count, *size = shape
+    official = dino and align == "official"
+    size = (SQUARES[0], SQUARES[0]) if official else _target_size({"type": "video", "video": None}, tuple(size), pixels)
+    grid = (-(-count // TEMPORAL), size[0] // PATCH, size[1] // PATCH)
+    dense = np.empty((TEMPORAL, 0, 768), np.float32) if dino else None
+    return Media("video", grid, np.empty((0, 1176), np.float32), dense, TEMPORAL / (compat.assume_fps or fps))
 
 
 def _target_size(part: dict, size: tuple[int, int], pixels: tuple[int, int]) -> tuple[int, int]:

@@ -97,15 +97,19 @@ def train(cfg: SFTConfig, *, resume: bool = False) -> Path:
     step_fn = jax.jit(train_step, static_argnums=(0, 1, 2, 3), donate_argnums=4, out_shardings=(shardings, None))
     stream = BatchStream(cfg.data, cfg.shape, processor, cfg.seed, state=position)
 
+    last = None
     with checkpoints, contextlib.closing(stream), RunLogger(run, cfg, start) as log, log.progress("sft", cfg.steps, start) as bar:
         for step in range(start + 1, cfg.steps + 1):
             batch, position = next(stream)
             tokens = int((batch.segments > 0).sum())
-            state, metrics = step_fn(graphdef, tx, cfg.dtype, cfg.remat, state, frozen, place(batch, batch_shardings(batch, mesh)))
+            batch = place(batch, batch_shardings(batch, mesh))  # while the step before it runs
+            state, metrics = step_fn(graphdef, tx, cfg.dtype, cfg.remat, state, frozen, batch)
+            jax.block_until_ready(last)  # the step before: two batches are on the devices, never a queue of them
+            last = metrics["loss"]
             bar.advance(step, metrics | {"num_tokens": tokens})
             saving = step % cfg.save_every == 0 or step == cfg.steps
             if saving or step % cfg.log_every == 0:  # every checkpoint has its line: a resumed run counts on from there
-                log.write(step, bar.window() | {"learning_rate": rate(step - 1)})
+                log.write(step, bar.window() | stream.realised_mix() | {"learning_rate": rate(step - 1)})
             if saving:
                 checkpoints.save(step, state, {"data": position})
     trained = nnx.merge(graphdef, state.trainable, frozen)

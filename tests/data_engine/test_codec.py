@@ -38,6 +38,12 @@ def fingerprint() -> str:
     return hashlib.sha256(b"".join(codec.encode_clip(clip(seed), 2.0) for seed in range(60))).hexdigest()
 
 
+@pytest.mark.parametrize("count, height, width", [(1, 56, 112), (4, 112, 112), (33, 38, 130)])
+def test_the_size_of_a_clip_is_known_without_decoding_it(count, height, width):
+    mp4 = codec.encode_clip(np.zeros((count, height, width, 3), np.uint8), 2.0)
+    assert codec.clip_shape(mp4) == codec.decode_clip(mp4).shape[:3] == (count, height, width)
+
+
 def test_bad_clips_are_one_line():
     with pytest.raises(UserError, match="size: found 111x112, expected even"):
         codec.encode_clip(clip()[:, :111], 2.0)

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from sv_jax.data import BuildConfig, SplitConfig, build, open_split, train_iterator
-from sv_jax.data.read import _within
+from sv_jax.data import BuildConfig, SplitConfig, build, codec, open_split, sets
+from sv_jax.data.batches import BatchStream, ShapeConfig
+from sv_jax.data.index import last_frame
+from sv_jax.data.order import DataConfig, open_samples
 from sv_jax.errors import UserError
+from sv_jax.inputs.chat import Processor
 from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import QA
 
@@ -23,50 +28,16 @@ def folder(tmp_path_factory):
     return out
 
 
-def ids(batches) -> list[str]:
-    return [sample["qa"].id for batch in batches for sample in batch]
-
-
 def test_sample_has_question_clip_and_rate(folder):
     sample = open_split(folder, "train")[0]
     assert sample["frames"].shape == (4, 112, 112, 3) and sample["frames"].dtype == np.uint8
     assert sample["qa"].scale == SCALES[0] and sample["qa"].id.startswith(sample["qa"].scene_id) and sample["fps"] > 0
 
 
-def test_epoch_is_a_permutation_and_the_next_one_another(folder):
-    n = len(open_split(folder, "train"))
-    stream = ids(islice(train_iterator(folder, "train", seed=0, batch=1), 2 * n))
-    assert len(set(stream[:n])) == n and Counter(stream[:n]) == Counter(stream[n:]) and stream[:n] != stream[n:]
-    assert stream == ids(islice(train_iterator(folder, "train", seed=0, batch=1), 2 * n))
-    assert stream != ids(islice(train_iterator(folder, "train", seed=1, batch=1), 2 * n))
-
-
-def test_stream_resumes_exactly_in_the_middle_of_an_epoch(folder):
-    whole = train_iterator(folder, "train", seed=0, batch=3)
-    list(islice(whole, 5))
-    state = whole.get_state()
-    rest = list(islice(whole, 25))
-    resumed = train_iterator(folder, "train", seed=0, batch=3)
-    resumed.set_state(state)
-    again = list(islice(resumed, 25))
-    assert ids(again) == ids(rest)
-    for one, other in zip(again[-1], rest[-1], strict=True):
-        np.testing.assert_array_equal(one["frames"], other["frames"])
-
-
-def test_processes_take_disjoint_shares_of_the_global_order(folder):
-    whole = ids(islice(train_iterator(folder, "train", seed=0, batch=2), 12))
-    shares = [ids(islice(train_iterator(folder, "train", seed=0, batch=2, process_index=p, process_count=2), 6)) for p in range(2)]
-    assert [shares[i % 2][i // 2] for i in range(24)] == whole
-    assert not set(shares[0]) & set(shares[1])
-
-
 def test_filters_by_scale_and_task(folder):
     chosen = open_split(folder, "train", scales=("tiny", "drone"), tasks=("depth", "counting"))
     found = {(chosen.qa(i).scale, chosen.qa(i).task) for i in range(len(chosen))}
     assert found == {(s, t) for s in ("tiny", "drone") for t in ("depth", "counting")}
-    batch = next(train_iterator(folder, "train", seed=0, batch=8, tasks=("depth",)))
-    assert {sample["qa"].task for sample in batch} == {"depth"}
 
 
 def test_questions_about_frames_that_are_cut_off_are_left_out(tmp_path):
@@ -80,8 +51,8 @@ def test_questions_about_frames_that_are_cut_off_are_left_out(tmp_path):
 
 def test_a_mark_needs_its_frame_as_a_question_does():
     qa = QA("q", "s", "counting", "tiny", "How many?", "3", "number", marks=({"kind": "point", "frame": 2, "xy": (1, 1)},))
-    record = {"json": json.dumps(qa.to_dict())}
-    assert [_within(record, frames) for frames in (2, 3)] == [False, True]
+    assert last_frame(json.loads(json.dumps(qa.to_dict()))) == 2
+    assert last_frame(json.loads(json.dumps(dataclasses.replace(qa, frames=(0, 3)).to_dict()))) == 3
 
 
 def test_small_cache_gives_the_same_frames(folder):
@@ -98,4 +69,58 @@ def test_bad_requests_are_one_line(folder, tmp_path):
     with pytest.raises(UserError, match="expected a folder made by `sv-jax data build`"):
         open_split(tmp_path, "train")
     with pytest.raises(UserError, match="no sample"):
-        train_iterator(folder, "train", seed=0, batch=2, tasks=("description",))
+        open_samples(DataConfig(folder, tasks=("description",)))
+
+
+def test_threads_decode_a_clip_once_and_get_the_same_frames(folder, monkeypatch):
+    samples, count, decode = open_split(folder, "train"), Counter(), codec.decode_clip
+
+    def counting(mp4):
+        count[mp4] += 1
+        return decode(mp4)
+
+    monkeypatch.setattr(codec, "decode_clip", counting)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: samples[i]["frames"].sum(), list(range(len(samples))) * 2))
+    assert set(count.values()) == {1} and len(count) == 3 * len(SCALES)
+    assert found[: len(samples)] == found[len(samples) :] == [open_split(folder, "train")[i]["frames"].sum() for i in range(len(samples))]
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """`broken(qa changes, text changes, mp4 changes, row)`: a dataset of two clips with a question each, the second of which is changed."""
+
+    def write(qa=lambda qa: qa, text=lambda text: text, mp4=lambda mp4: mp4, row=1) -> str:
+        same = lambda x: x  # noqa: E731
+        record = QA("a", "s", "counting", "tiny", "How many?", "3", "number").to_dict()
+        film = codec.encode_clip(np.zeros((4, 32, 32, 3), np.uint8), 2.0)
+        with sets.Writers(tmp_path / "set", ["train"], geometry=False) as writers:
+            for changes, place in (((same, same, same), 0), ((qa, text, mp4), row)):
+                writers.clip("train", "s", "tiny", changes[2](film), 2.0)
+                stored = changes[1](json.dumps(changes[0](record)))
+                columns = {"id": "a", "task": "counting", "scale": "tiny", "scene_row": place, "json": stored}
+                writers._sets["qa"].add_examples({"train": [columns]})
+        return str(tmp_path / "set")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"text": lambda t: "{" + t}, "qa row 1: Expecting property name"),
+        ({"qa": lambda qa: qa | {"colour": 1}}, "qa row 1: QA field 'colour' is not one of"),
+        ({"qa": lambda qa: qa | {"answer_type": "numbr"}}, "qa row 1: answer_type 'numbr'.*did you mean 'number'"),
+        ({"qa": lambda qa: qa | {"question": "<|video_pad|>"}}, "qa row 1: messages: 2 vision placeholders"),
+        ({"qa": lambda qa: qa | {"marks": [{"kind": "point", "frame": 7, "xy": [1, 1]}]}}, "scenes row 1: .*frame"),
+        ({"row": 9}, "scenes row 9: "),
+        ({"mp4": lambda mp4: mp4[:100]}, "scenes row 1: clip: 100 bytes are not an MP4"),
+        ({"mp4": lambda mp4: mp4[:48] + bytes(len(mp4) - 1100) + mp4[-1052:]}, "scenes row 1: clip: .*cannot|can be decoded"),
+    ],
+)
+def test_a_broken_record_in_a_stream_is_one_line_with_its_place(changes, message, broken, tiny_folder):
+    path = broken(**changes)
+    stream = BatchStream(DataConfig(path, workers=2), ShapeConfig(1, 128, 64, 16), Processor.from_folder(tiny_folder), 0)
+    with pytest.raises(UserError, match=f"data '{path}', split 'train', {message}") as caught:
+        list(islice(stream, 4))
+    assert "\n" not in str(caught.value)
