@@ -49,7 +49,7 @@ def texts(data: str) -> list[str]:
     samples = open_split(data, "train")
     qas = [samples.qa(i) for i in range(0, len(samples), max(len(samples) // 500, 1))]
     specs = [(scale, 90_000_000 + i) for scale in SCALES for i in range(24)]
-    for scene in generate_many(specs, frames=1, size=(112, 112)):
+    for scene in generate_many(specs, kind="plain", frames=1, size=(112, 112)):
         qas += ask(scene, np.random.default_rng(0), 12, TASKS)
     return [text for qa in qas for text in (qa.user_text(), qa.target_text(), "You are a helpful assistant.\nsystem\nuser\nassistant\n")]
 

@@ -52,6 +52,6 @@ def tiny_data(tmp_path_factory) -> str:
     from sv_jax.data.build import BuildConfig, SplitConfig, build
 
     out = str(tmp_path_factory.mktemp("data") / "set")
-    splits = (SplitConfig("train", 1, 0), SplitConfig("eval", 1, 1000))
+    splits = (SplitConfig("train", 1, 0, "plain"), SplitConfig("eval", 1, 1000, "plain"))
     build(BuildConfig(out, splits, scales=("tabletop", "indoor"), tasks=TASKS, questions=3, frames=2, size=(56, 56)))
     return out

@@ -46,7 +46,7 @@ def data_suite(records: int) -> Iterator[Rate]:
     with tempfile.TemporaryDirectory() as made:
         small, large, many = (str(Path(made, name)) for name in ("small", "large", "many"))
         tasks = ("object_size", "absolute_distance", "counting", "depth", "size_comparison")
-        build(BuildConfig(small, (SplitConfig("train", 4, 0),), tasks=tasks))
+        build(BuildConfig(small, (SplitConfig("train", 4, 0, "plain"),), tasks=tasks, frames=4, size=(112, 112)))
         enlarge(small, large)
         samples = open_split(small, "train")
         pick = itertools.cycle(np.random.default_rng(0).permutation(len(samples)).tolist())

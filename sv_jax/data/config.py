@@ -9,7 +9,8 @@ from typing import Any
 from sv_jax.config import to_plain
 from sv_jax.data.sets import VERSION
 from sv_jax.errors import UserError, unknown
-from sv_jax.scenes.layout import OBJECTS
+from sv_jax.scenes.draw import KINDS
+from sv_jax.scenes.plain import OBJECTS
 from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import TASKS
 from sv_jax.tasks.describe import DESCRIPTIONS
@@ -24,6 +25,7 @@ class SplitConfig:
     name: str
     scenes: int
     first_seed: int
+    kind: str = "full"  # of worlds: full, odd, unseen or plain
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class BuildConfig:
     splits: tuple[SplitConfig, ...] = (SplitConfig("train", 64, 0), SplitConfig("eval", 16, 1_000_000))
     scales: tuple[str, ...] = SCALES
     tasks: tuple[str, ...] = tuple(TASKS)  # those of DESCRIPTIONS add one of each per scene
-    questions: int = 6  # at most, per scene, those of DESCRIPTIONS not counted
-    objects: tuple[int, int] = OBJECTS  # least and most of a scene
-    frames: int = 4
-    size: tuple[int, int] = (112, 112)  # height, width in pixels
+    questions: int = 25  # at most, per scene, those of DESCRIPTIONS not counted
+    objects: tuple[int, int] = OBJECTS  # least and most of a plain scene
+    frames: int = 16
+    size: tuple[int, int] = (448, 448)  # height, width in pixels
     seed: int = 0  # of the choice of questions; scenes depend on their own seeds alone
     geometry: bool = False
     shard_scenes: int = 128  # of a file, and of the work that an interruption can lose
@@ -51,6 +53,8 @@ class BuildConfig:
         if len({split.name for split in self.splits}) < len(self.splits):
             raise UserError(f"splits: found {[split.name for split in self.splits]}, expected different names")
         for split in self.splits:
+            if split.kind not in KINDS:
+                raise unknown(f"splits: {split.name}: kind", split.kind, KINDS)
             if not split.name.isidentifier():
                 raise UserError(f"splits: found the name {split.name!r}, expected letters, digits and underscores")
         if not 1 <= self.objects[0] <= self.objects[1] <= OBJECTS[1]:

@@ -69,7 +69,7 @@ def _records(cfg: BuildConfig, unit: Unit, threads: int) -> Iterator[tuple[Scene
     """The scenes of a unit, each with its clip, the hash of the decoded clip, and its questions.
 
     Threads encode and ask while the next scenes are rendered; the order is that of the rows."""
-    scenes = generate_many(unit.specs(cfg), frames=cfg.frames, size=cfg.size, objects=cfg.objects)
+    scenes = generate_many(unit.specs(cfg), kind=unit.split.kind, frames=cfg.frames, size=cfg.size, objects=cfg.objects)
     pending: deque = deque()
     with ThreadPoolExecutor(threads) as pool:
         for scene, (_, seed) in zip(scenes, unit.specs(cfg), strict=True):

@@ -68,5 +68,7 @@ def _flight(half: float, frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _orbit(half: float, frames: int, size: tuple[int, int], fov: float, rng: np.random.Generator) -> np.ndarray:
-    shown = np.array([[*corner, z] for corner in corners_of(rng.uniform(-0.2, 0.2, 2) * half, 0.0, np.full(2, 1.1 * half)) for z in (0.0, 20.0)])
-    return camera.path(shown, frames, size, (np.radians(30), np.radians(58)), rng, (15, 80), fov)
+    shown = np.array(
+        [[*corner, z] for corner in corners_of(rng.uniform(-0.2, 0.2, 2) * half, 0.0, np.full(2, 1.1 * half)) for z in (0.0, 20.0)]
+    )
+    return camera.path(shown, frames, size, (np.radians(30), np.radians(58)), rng, (15.0, 80.0), fov)

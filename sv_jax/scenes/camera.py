@@ -38,7 +38,7 @@ def path(
     size: tuple[int, int],
     elevation: tuple[float, float],
     rng: np.random.Generator,
-    sweep: tuple[float, float] = (8, 30),
+    sweep: tuple[float, float] = (8.0, 30.0),
     fov: float = FOV,
 ) -> np.ndarray:
     """Poses f64 [F, 4, 4] of an orbit around world points [n, 3], near enough to fill the frame and showing all of them in every frame.

@@ -50,7 +50,9 @@ def generate_many(
         yield from _chunk(chunk, kind, frames, tuple(size), objects, batch)
 
 
-def _chunk(specs: list[tuple[str, int]], kind: str, frames: int, size: tuple[int, int], objects: tuple[int, int], batch: int) -> list[Scene]:
+def _chunk(
+    specs: list[tuple[str, int]], kind: str, frames: int, size: tuple[int, int], objects: tuple[int, int], batch: int
+) -> list[Scene]:
     """Scenes of at most `batch` specs. A scene that is not clear is drawn again from its own seed and rendered in the next round."""
     done: dict[int, Scene] = {}
     for attempt in range(ATTEMPTS):

@@ -40,7 +40,6 @@ class Layout:
     fov: float = camera.FOV  # radians across the shorter side
 
 
-
 def upward(azimuth: float, rise: float) -> np.ndarray:
     """The unit vector [3] towards `azimuth`, `rise` above the horizon, both in radians."""
     return np.array([np.cos(rise) * np.cos(azimuth), np.cos(rise) * np.sin(azimuth), np.sin(rise)])

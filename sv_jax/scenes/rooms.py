@@ -107,7 +107,9 @@ def _walk(crowd: Crowd, floor: np.ndarray, frames: int, rng: np.random.Generator
 def _shell(floor: np.ndarray, height: float, rng: np.random.Generator):
     """Walls around the floor, ceiling, a door and windows."""
     paper = surfaces.one_of(surfaces.WALLS, rng)
-    parts = [surfaces.slab([*(floor.min(0) + floor.max(0)) / 2, height + 0.05], [*np.ptp(floor, axis=0) + 1, 0.1], ((0.88, 0.88, 0.86), None))]
+    parts = [
+        surfaces.slab([*(floor.min(0) + floor.max(0)) / 2, height + 0.05], [*np.ptp(floor, axis=0) + 1, 0.1], ((0.88, 0.88, 0.86), None))
+    ]
     edges = np.roll(floor, -1, 0) - floor
     door = int(rng.integers(len(edges)))
     for i, edge in enumerate(edges):

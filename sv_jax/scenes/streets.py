@@ -68,4 +68,4 @@ def _square(crowd: Crowd, rng: np.random.Generator, frames: int, size: tuple[int
         crowd.put(name, in_disc(radius, rng))
     fov = np.radians(rng.uniform(50, 65))
     shown = np.array([[*corner, z] for corner in corners_of(np.zeros(2), 0.0, np.full(2, 1.1 * radius)) for z in (0.0, 0.3 * radius)])
-    return props, camera.path(shown, frames, size, (np.radians(12), np.radians(38)), rng, (20, 90), fov), fov
+    return props, camera.path(shown, frames, size, (np.radians(12), np.radians(38)), rng, (20.0, 90.0), fov), fov

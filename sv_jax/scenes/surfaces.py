@@ -9,7 +9,7 @@ from sv_jax.scenes.scene import Object, Primitive, Texture, Triple
 
 ROOM = ((0.70, 0.67, 0.62), (0.50, 0.49, 0.50))  # horizon and zenith of a backdrop indoors
 SKIES = (((0.80, 0.86, 0.92), (0.42, 0.60, 0.85)), ((0.86, 0.86, 0.86), (0.66, 0.70, 0.76)), ((0.93, 0.82, 0.68), (0.47, 0.58, 0.80)))
-Surface = tuple[Triple, Texture]
+Surface = tuple[Triple, Texture | None]
 
 
 def _planks(colour: Triple, width: float, long: float) -> Surface:

@@ -32,7 +32,7 @@ def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: 
     fov = np.radians(rng.uniform(45, 60))
     focus = rng.uniform(-0.2, 0.2, 2) * radius
     shown = np.array([[*corner, z] for corner in corners_of(focus, 0.0, 2 * np.full(2, 0.62 * radius)) for z in (0.0, 0.25 * radius)])
-    sweep = (90, 330) if rng.uniform() < TURNTABLE else (15, 75)
+    sweep = (90.0, 330.0) if rng.uniform() < TURNTABLE else (15.0, 75.0)
     poses = camera.path(shown, frames, size, (np.radians(22), np.radians(55)), rng, sweep, fov)
     reach = float(np.linalg.norm(poses[0, :3, 3]))
     if rng.uniform() < 0.5:

@@ -51,9 +51,7 @@ WORLDS: dict[str, World] = {
 }
 
 
-def build(
-    name: str, model: Model, colour: str, size: np.ndarray, xy: np.ndarray, yaw: float, z: float = 0.0, **relation
-) -> Object:
+def build(name: str, model: Model, colour: str, size: np.ndarray, xy: np.ndarray, yaw: float, z: float = 0.0, **relation) -> Object:
     """An object of the given full `size` [3] standing at `xy` [2], its lower end at `z`; `relation` are its parent and relation."""
     size = np.asarray(size, np.float64)
     parts = []

@@ -20,7 +20,7 @@ from tests.annotate.answers import exact_answer
 
 @pytest.fixture(scope="module")
 def scenes():
-    return {name: generate(name, 11, frames=4, size=(168, 168)) for name in ("tabletop", "outdoor")}
+    return {name: generate(name, 11, kind="plain", frames=4, size=(168, 168)) for name in ("tabletop", "outdoor")}
 
 
 @pytest.fixture(scope="module")

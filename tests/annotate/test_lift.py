@@ -35,12 +35,12 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def scenes():
-    return list(generate_many([(scale, 700 + i) for scale in SCALES for i in range(2)], frames=4, size=(168, 168)))
+    return list(generate_many([(scale, 700 + i) for scale in SCALES for i in range(2)], kind="plain", frames=4, size=(168, 168)))
 
 
 @pytest.fixture(scope="module")
 def room():
-    return generate("indoor", 5, frames=3, size=(112, 112))
+    return generate("indoor", 5, kind="plain", frames=3, size=(112, 112))
 
 
 def given(scene, **changes):
@@ -84,7 +84,7 @@ def test_a_biased_depth_scales_every_length_and_no_choice(scenes):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_ground_becomes_z_0_wherever_the_given_world_lies(scale):
-    scene = generate(scale, 3, frames=2, size=(112, 112))
+    scene = generate(scale, 3, kind="plain", frames=2, size=(112, 112))
     rng = np.random.default_rng(0)
     turn = np.eye(4)
     turn[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0]

@@ -14,7 +14,7 @@ pytest.importorskip("apache_beam", reason="Apache Beam is not installed: its pin
 
 @pytest.fixture
 def config(tmp_path):
-    splits = (SplitConfig("train", 3, 0), SplitConfig("eval", 1, 50))
+    splits = (SplitConfig("train", 3, 0, "plain"), SplitConfig("eval", 1, 50, "plain"))
     scales, tasks = ("tabletop", "indoor"), ("object_size", "counting")
     return BuildConfig(str(tmp_path / "beam"), splits, scales, tasks, frames=1, size=(56, 56), geometry=True, shard_scenes=4, workers=1)
 

@@ -18,13 +18,15 @@ from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import TASKS
 from sv_jax.tasks.describe import DESCRIPTIONS
 
-SPLITS = (SplitConfig("train", 2, 0), SplitConfig("eval", 1, 50))
+SPLITS = (SplitConfig("train", 2, 0, "plain"), SplitConfig("eval", 1, 50, "plain"))
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     out = tmp_path_factory.mktemp("data") / "set"
-    return BuildConfig(str(out), SPLITS, tasks=("description", *TASKS), questions=5, geometry=True, shard_scenes=8, workers=1)
+    return BuildConfig(
+        str(out), SPLITS, tasks=("description", *TASKS), questions=5, frames=4, size=(112, 112), geometry=True, shard_scenes=8, workers=1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,7 @@ def test_splits_share_no_scene(config, manifest):
 
 
 def test_stored_scene_is_the_generated_one(config, manifest):
-    scene = generate(SCALES[0], 0)
+    scene = generate(SCALES[0], 0, kind="plain", frames=4, size=(112, 112))
     row, geometry = sets.source(config.out, "scenes", "train")[0], sets.source(config.out, "geom", "train")[0]
     assert row["id"].decode() == scene.id == geometry["id"].decode()
     np.testing.assert_array_equal(row["K"], scene.K)

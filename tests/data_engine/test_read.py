@@ -24,7 +24,7 @@ SIX = ("object_size", "absolute_distance", "counting", "position_comparison", "s
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = str(tmp_path_factory.mktemp("data") / "set")
-    build(BuildConfig(out, (SplitConfig("train", 3, 0),), tasks=SIX, questions=4))
+    build(BuildConfig(out, (SplitConfig("train", 3, 0, "plain"),), tasks=SIX, questions=4, frames=4, size=(112, 112)))
     return out
 
 
@@ -42,7 +42,17 @@ def test_filters_by_scale_and_task(folder):
 
 def test_questions_about_frames_that_are_cut_off_are_left_out(tmp_path):
     out = str(tmp_path / "set")
-    build(BuildConfig(out, (SplitConfig("train", 2, 0),), scales=("indoor",), tasks=("view_change", "depth"), questions=6))
+    build(
+        BuildConfig(
+            out,
+            (SplitConfig("train", 2, 0, "plain"),),
+            scales=("indoor",),
+            tasks=("view_change", "depth"),
+            questions=6,
+            frames=4,
+            size=(112, 112),
+        )
+    )
     asked, short = open_split(out, "train"), open_split(out, "train", frames=2)
     named = {asked.qa(i).id: asked.qa(i).frames for i in range(len(asked))}
     left = {short[i]["qa"].id for i in range(len(short))}

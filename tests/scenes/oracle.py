@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from sv_jax.scenes import Solid
+
 
 def rays(K, pose, size):
     """Origin [3] and directions [H * W, 3] in the world, of unit z-depth, through the pixels' centres."""
@@ -55,8 +57,16 @@ def hit(solid, origin, directions):
     return found, normals @ turn.T
 
 
-def trace(objects, K, pose, size, far):
-    """depth [H, W], ids [H, W], normals [H, W, 3] and, per object, the mask [H, W] it would have alone."""
+def placed(thing, frame):
+    """The solids of an object as a frame has them."""
+    center, yaw = (a[frame] for a in thing.places(frame + 1)) if thing.motion is None else (thing.motion[frame, :3], thing.motion[frame, 3])
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    return [Solid(part.kind, center + turn @ np.array(part.center), yaw, 2 * np.array(part.half)) for part in thing.parts]
+
+
+def trace(objects, K, pose, size, far, props=(), frame=0):
+    """depth [H, W], ids [H, W], normals [H, W, 3] and, per object, the mask [H, W] it would have alone; `props` have the id 0."""
     origin, directions = rays(K, pose, size)
     with np.errstate(all="ignore"):
         depth = np.where(directions[:, 2] < 0, -origin[2] / directions[:, 2], np.inf)
@@ -64,10 +74,11 @@ def trace(objects, K, pose, size, far):
     ids = np.zeros(len(depth), int)
     normals = np.where(np.isfinite(depth)[:, None], [0.0, 0.0, 1.0], 0.0)
     alone = np.zeros((len(objects), len(depth)), bool)
-    for k, thing in enumerate(objects):
-        for solid in thing.solids:
+    for k, thing in [*enumerate(objects), *((-1, prop) for prop in props)]:
+        for solid in placed(thing, frame):
             t, n = hit(solid, origin, directions)
-            alone[k] |= np.isfinite(t)
+            if k >= 0:
+                alone[k] |= np.isfinite(t)
             near = t < depth
             depth, ids = np.where(near, t, depth), np.where(near, k + 1, ids)
             normals[near] = n[near]

@@ -11,15 +11,16 @@ import pytest
 from sv_jax.errors import UserError
 from sv_jax.scenes import SCALES, camera, generate, generate_many
 from sv_jax.scenes.generate import PIXELS, rng_of
-from sv_jax.scenes.layout import draw
-from sv_jax.scenes.worlds import COLOURS, WORLDS
+from sv_jax.scenes.plain import draw
+from sv_jax.scenes.worlds import COLOURS, PLAIN_COLOURS, WORLDS
 
+PLAIN = {"kind": "plain", "frames": 4, "size": (112, 112)}
 SPECS = [(scale, seed) for scale in SCALES for seed in range(3)]
 
 
 @pytest.fixture(scope="module")
 def scenes():
-    return list(generate_many(SPECS))
+    return list(generate_many(SPECS, **PLAIN))
 
 
 def same(a, b):
@@ -48,12 +49,12 @@ def test_a_scene_is_as_the_contract_says(scenes):
         assert (rotation[:, 2, 1] < 0).all()  # the image's down points down
         assert 2 <= len(scene.objects) <= 5 and scene.ids.max() == len(scene.objects)
         assert len({o.phrase for o in scene.objects}) == len(scene.objects)
-        assert all(o.name in WORLDS[scale].models and o.colour in COLOURS for o in scene.objects)
+        assert all(o.name in WORLDS[scale].models and o.colour in PLAIN_COLOURS for o in scene.objects)
 
 
 def test_a_scene_depends_on_its_scale_and_seed_alone(scenes):
-    same(generate("indoor", 1), scenes[SPECS.index(("indoor", 1))])
-    for scene, spec in zip(generate_many(SPECS[::-1][:5], batch=2), SPECS[::-1][:5], strict=True):
+    same(generate("indoor", 1, **PLAIN), scenes[SPECS.index(("indoor", 1))])
+    for scene, spec in zip(generate_many(SPECS[::-1][:5], **PLAIN), SPECS[::-1][:5], strict=True):
         same(scene, scenes[SPECS.index(spec)])
 
 
@@ -148,7 +149,7 @@ def test_models_fill_their_unit_box():
 
 
 def test_other_sizes_and_lengths():
-    for scene in generate_many([("outdoor", 4), ("tiny", 4)], frames=2, size=(64, 80), batch=3):
+    for scene in generate_many([("outdoor", 4), ("tiny", 4)], kind="plain", frames=2, size=(64, 80)):
         assert scene.frames.shape == (2, 64, 80, 3) and scene.ids.max() == len(scene.objects)
 
 

@@ -9,10 +9,12 @@ from sv_jax.scenes.scene import SCALES
 @pytest.fixture(scope="session")
 def scenes():
     """Eight scenes of every scale."""
-    return list(generate_many([(scale, seed) for scale in SCALES for seed in range(100, 108)]))
+    return list(generate_many([(scale, seed) for scale in SCALES for seed in range(100, 108)], kind="plain", frames=4, size=(112, 112)))
 
 
 @pytest.fixture(scope="session")
 def many(scenes):
     """Twenty-four scenes of every scale, `scenes` among them: some tasks need a scene that happens to allow them."""
-    return scenes + list(generate_many([(scale, seed) for scale in SCALES for seed in range(108, 124)]))
+    return scenes + list(
+        generate_many([(scale, seed) for scale in SCALES for seed in range(108, 124)], kind="plain", frames=4, size=(112, 112))
+    )

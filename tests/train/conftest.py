@@ -53,7 +53,7 @@ class Tiny:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Tiny:
     root = tmp_path_factory.mktemp("tiny")
-    splits = (SplitConfig("train", 2, 0),)
+    splits = (SplitConfig("train", 2, 0, "plain"),)
     build(BuildConfig(str(root / "data"), splits, tasks=TASKS, questions=3, frames=2, size=(56, 56)))
     cfg = SpaceVistaConfig(make_tokenizer(root / "data", root / "words"))
     save_model(random_model(cfg), root / "qwen", source=root / "words")
