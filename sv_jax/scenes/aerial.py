@@ -6,7 +6,7 @@ import numpy as np
 
 from sv_jax.scenes import camera, surfaces
 from sv_jax.scenes.layout import Layout
-from sv_jax.scenes.place import Crowd, corners_of
+from sv_jax.scenes.place import TURNING, Crowd, corners_of
 
 ON_ROAD = ("car", "truck", "bus", "van")
 COUNT = 11, 19
@@ -45,6 +45,8 @@ def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: 
     names = [name for name in crowd.names(int(rng.integers(COUNT[0], COUNT[1] + 1))) if max(crowd.models[name].size[:2]) < 0.9 * half]
     for name in sorted(names, key=lambda name: -max(crowd.models[name].size[:2])):
         crowd.put(name, beside_road if rng.uniform() < 0.7 else anywhere)
+    if rng.uniform() < TURNING:
+        crowd.turn(frames)
     fov = np.radians(rng.uniform(50, 68))
     poses = _flight(half, frames, rng) if rng.uniform() < 0.5 else _orbit(half, frames, size, fov, rng)
     reach = float(np.linalg.norm(poses[0, :3, 3]))

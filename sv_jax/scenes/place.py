@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from sv_jax.scenes.worlds import COLOURS, build
 
 TRIES = 40  # places that are drawn for an object before it is left out
 Place = Callable[[np.ndarray], tuple[np.ndarray, float]]  # size [3] -> a place [2] and a yaw, drawn
+TURNING = 0.35  # share of scenes with an object that turns
 SAME_LOOK = 0.25  # share of repeated classes whose objects also have the same colour
 
 
@@ -117,6 +119,20 @@ class Crowd:
             z = bearer.center[2] + (shelf.z - 0.5) * bearer.size[2]
             colour = self.colour_of(name)
             self.objects.append(build(name, models[name], colour, size, xy, bearer.yaw + yaw, z, parent=index, relation=shelf.relation))
+
+    def turn(self, frames: int) -> None:
+        """Let one object that has room for it turn in place during the clip, evenly, by 25 to 160 degrees."""
+        bearers = {thing.parent for thing in self.objects}
+        for i in self.rng.permutation(len(self.objects)).tolist():
+            thing = self.objects[i]
+            around = corners_of(thing.center[:2], 0.0, np.full(2, np.hypot(*thing.size[:2])))
+            others = [corners_of(o.center[:2], o.yaw, o.size) for o in self.objects if o is not thing]
+            if i in bearers or thing.parent is not None or any(meet(around, other) for other in [*others, *self.blocked]):
+                continue
+            angle = self.rng.choice([-1.0, 1.0]) * np.radians(self.rng.uniform(25, 160))
+            yaws = thing.yaw + angle * np.linspace(0, 1, frames)
+            self.objects[i] = dataclasses.replace(thing, motion=np.column_stack([np.tile(thing.center, (frames, 1)), yaws]))
+            return
 
 
 def in_disc(radius: float, rng: np.random.Generator) -> Place:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sv_jax.scenes import camera, surfaces
 from sv_jax.scenes.layout import Layout
-from sv_jax.scenes.place import Crowd, corners_of, meet
+from sv_jax.scenes.place import TURNING, Crowd, corners_of, meet
 from sv_jax.scenes.scene import Room
 
 WALL = 0.12  # metres of thickness
@@ -28,6 +28,8 @@ def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: 
     for name in sorted(crowd.names(count), key=lambda name: -max(crowd.models[name].size[:2])):
         crowd.put(name, along_wall if name in AGAINST or rng.uniform() < 0.3 else inside)
     crowd.load(int(rng.integers(LOADED[0], LOADED[1] + 1)), "indoor")
+    if rng.uniform() < TURNING:
+        crowd.turn(frames)
     poses = _walk(crowd, floor, frames, rng)
     if poses is None:
         return None

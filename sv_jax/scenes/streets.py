@@ -6,7 +6,7 @@ import numpy as np
 
 from sv_jax.scenes import camera, surfaces
 from sv_jax.scenes.layout import Layout
-from sv_jax.scenes.place import Crowd, corners_of, in_disc
+from sv_jax.scenes.place import TURNING, Crowd, corners_of, in_disc
 
 KERB = 0.12  # metres that a pavement stands above the road
 ON_ROAD = ("car", "van", "bus", "truck", "motorcycle")
@@ -18,6 +18,8 @@ def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: 
     layout = _street if rng.uniform() < STREET else _square
     props, poses, fov = layout(crowd, rng, frames, size)
     reach = float(np.linalg.norm(poses[0, :3, 3]))
+    if rng.uniform() < TURNING:
+        crowd.turn(frames)
     ground = surfaces.tinted(surfaces.one_of(surfaces.GROUNDS[scale], rng), rng)
     return Layout(
         tuple(crowd.objects), poses, (surfaces.sun(max(reach, 20.0), rng),), np.full(3, 0.55), ground, rng.uniform(0, 5, 2),

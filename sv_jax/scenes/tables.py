@@ -6,7 +6,7 @@ import numpy as np
 
 from sv_jax.scenes import camera, surfaces
 from sv_jax.scenes.layout import FAR, Layout
-from sv_jax.scenes.place import Crowd, corners_of, in_disc
+from sv_jax.scenes.place import TURNING, Crowd, corners_of, in_disc
 
 COUNT = 7, 13  # objects that stand on the desk
 LOADED = 0, 4  # objects on or in others
@@ -23,6 +23,8 @@ def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: 
     for name in sorted(names, key=lambda name: -max(crowd.models[name].size[:2])):
         crowd.put(name, in_disc(radius, rng), gap=0.03 * radius)
     crowd.load(int(rng.integers(LOADED[0], LOADED[1] + 1)), scale)
+    if rng.uniform() < TURNING:
+        crowd.turn(frames)
 
     props = []
     if rng.uniform() < 0.6:  # a sheet, mat or cloth under some of them

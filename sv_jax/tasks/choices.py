@@ -11,6 +11,7 @@ from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
 
 MARGIN = 0.15  # relative gap from which heights are compared
+AMONG = 6  # objects from which sets are chosen: all sets of a dozen would take long
 SIDE_TEMPLATES = (
     "Which is further {side} in the first frame?",
     "Which object is further {side} in the first frame?",
@@ -81,11 +82,12 @@ def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:
 def relative_distance(view: View, rng: np.random.Generator) -> QA | None:
     """Which of two to four objects is closest to another one, by closest points; a subset of the objects, so that the options leave out
     near ones and far ones alike. Half of the time, if it can, it takes a set in which another one looks closer in the image."""
+    among = [view.seen[i] for i in sorted(rng.permutation(len(view.seen))[:AMONG])]
     sets = [
         (anchor, options)
-        for anchor in view.seen
-        for count in range(2, len(LETTERS) + 1)
-        for options in combinations([seen for seen in view.seen if seen is not anchor], count)
+        for anchor in among
+        for count in range(2, 5)
+        for options in combinations([seen for seen in among if seen is not anchor], count)
         if len({seen.phrase for seen in (anchor, *options)}) == count + 1 and _clearly_closest(view, anchor, options)
     ]
     deceiving = [(anchor, options) for anchor, options in sets if _looks_closest(anchor, options) is not _closest(view, anchor, options)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial import ConvexHull, cKDTree
+from scipy.spatial import ConvexHull
 
 from sv_jax.scenes.scene import Object, Solid
 from sv_jax.tasks import gjk
@@ -18,6 +18,20 @@ def world_points(depth: np.ndarray, K: np.ndarray, poses: np.ndarray) -> np.ndar
     rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(K).T
     camera = np.where(np.isfinite(depth), depth, np.nan)[..., None] * rays
     return camera @ poses[:, None, :3, :3].swapaxes(-1, -2) + poses[:, None, None, :3, 3]
+
+
+def points_at(depth: np.ndarray, column: np.ndarray, row: np.ndarray, K: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    """World points [n, 3] behind the centres of pixels at `column`, `row` [n] with z-depth [n]; K [3, 3], poses [n, 4, 4] or [4, 4]."""
+    rays = np.stack([column + 0.5, row + 0.5, np.ones(len(depth))], -1) @ np.linalg.inv(K).T
+    turned = np.einsum("...ij,...j->...i", poses[..., :3, :3], depth[:, None] * rays)
+    return turned + poses[..., :3, 3]
+
+
+def thinned(points: np.ndarray, side: float) -> np.ndarray:
+    """One of the points [n, 3] in each cube of the given side."""
+    cells = np.floor((points - points.min(0)) / side).astype(np.int64)
+    sizes = cells.max(0) + 1
+    return points[np.unique((cells[:, 0] * sizes[1] + cells[:, 1]) * sizes[2] + cells[:, 2], return_index=True)[1]]
 
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -86,9 +100,17 @@ def run_lengths(mask: np.ndarray) -> dict:
     return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
 
 
-def cloud_distance(a: np.ndarray, b: np.ndarray, below: float = np.inf) -> float:
-    """Smallest distance between two point clouds [n, 3], [m, 3]; inf where it is not `below` a limit, which makes the search fast."""
-    return float(cKDTree(a).query(b, distance_upper_bound=below)[0].min())
+def approach(a: np.ndarray, b: np.ndarray) -> float:
+    """Distance between a point of a cloud [n, 3] and one of another [m, 3], each the closest to the other: the smallest distance of convex
+    clouds, and an upper bound of others'."""
+    best, point = np.inf, b.mean(0)
+    while True:
+        point = a[((a - point) ** 2).sum(1).argmin()]
+        squared = ((b - point) ** 2).sum(1)
+        point = b[squared.argmin()]
+        if squared.min() >= best:
+            return float(np.sqrt(best))
+        best = squared.min()
 
 
 def closest_distance(a: Object, b: Object) -> float:

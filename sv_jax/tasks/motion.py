@@ -78,7 +78,7 @@ def view_change(view: View, rng: np.random.Generator) -> QA | None:
     kinds: dict[str, list[tuple]] = {"move": [], "turn": [], "distance": []}
     for pair in _pairs(view):
         rotation, position = relative_pose(view, *pair)
-        if np.linalg.norm(position) >= MOVED * _typical_depth(view, pair[0]):
+        if np.linalg.norm(position) >= MOVED * view.once("typical depth", pair[0], lambda f=pair[0]: _typical_depth(view, f)):
             kinds["distance"].append((pair,))
             kinds["move"] += [(pair, axis) for axis in _dominant(position)]
         kinds["turn"] += [(pair, axis) for axis in _dominant(turns(rotation)) if abs(turns(rotation)[axis]) >= TURNED]

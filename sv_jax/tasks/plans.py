@@ -36,10 +36,7 @@ def route_plan(view: View, rng: np.random.Generator) -> QA | None:
     The options are the turns that the scene's routes take, each right equally often."""
     if view.scene.scale not in ROUTE_SCALES:
         return None
-    routes: dict[str, list[tuple[Seen, ...]]] = {}
-    for stops in permutations(view.seen, 3):
-        if (turn := _turn(view, stops)) is not None:
-            routes.setdefault(turn, []).append(stops)
+    routes = view.once("routes", lambda: _routes(view))
     if not {"left", "right"} <= set(routes):
         return None
     turns = [turn for turn in TURNS if turn in routes]
@@ -58,6 +55,15 @@ def route_plan(view: View, rng: np.random.Generator) -> QA | None:
         question=ROUTE_TEMPLATES[rng.integers(len(ROUTE_TEMPLATES))].format(**dict(zip("abc", called, strict=True))),
         options=tuple(TURNS[o] for o in options), answer=letter, answer_type="choice", marks=marks,
     )  # fmt: skip
+
+
+def _routes(view: View) -> dict[str, list[tuple[Seen, ...]]]:
+    """Every route without doubt, under its turn."""
+    routes: dict[str, list[tuple[Seen, ...]]] = {}
+    for stops in permutations(view.seen, 3):
+        if (turn := _turn(view, stops)) is not None:
+            routes.setdefault(turn, []).append(stops)
+    return routes
 
 
 def _legs(stops: tuple[Seen, ...]) -> list[tuple[Seen, Seen]]:
@@ -96,7 +102,7 @@ def _turn(view: View, stops: tuple[Seen, ...]) -> str | None:
         return None
     a, b, c = (_ground(seen) for seen in stops)
     before = b - (b - a) / np.linalg.norm(b - a) * _reach(stops[1])
-    shown = [np.mean([view.cloud(s.index)[:, :2].min(0), view.cloud(s.index)[:, :2].max(0)], 0) for s in stops]
+    shown = [np.mean(view.span(s.index), 0)[:2] for s in stops]
     turn = _side(_angle(a, b, c), DOUBT)
     return turn if turn == _side(_angle(a, before, c), 0.0) == _side(_angle(*shown), 0.0) else None
 

@@ -12,6 +12,7 @@ from sv_jax.scenes.scene import Object, Scene
 from sv_jax.tasks import geometry, units
 
 VISIBLE = 0.002  # share of the frame's pixels from which an object counts as visible (25 pixels of 112x112) …
+UNHIDDEN = 0.6  # … with this share of its silhouette, …
 SIDE = 0.03  # … and share of the frame's side that its box must reach both ways
 
 
@@ -49,13 +50,13 @@ class View:
 
     @cached_property
     def seen(self) -> tuple[Seen, ...]:
-        """The objects clearly visible in the first frame, from left to right."""
+        """The objects at rest that the first frame clearly shows, from left to right."""
         width = self.scene.ids.shape[2]
         phrases = [o.phrase for o in self.scene.objects]
         found = []
         for index, thing in enumerate(self.scene.objects):
             box = self.box(index)
-            if box is None:
+            if box is None or thing.motion is not None or self.share(index) < UNHIDDEN:
                 continue
             depth = float(self.scene.depth[0][self.mask(index)].min())
             found.append(Seen(index, thing, phrases.count(thing.phrase) == 1, box, depth, 50 * (box[0] + box[2]) // width))
@@ -69,6 +70,11 @@ class View:
         x0, y0, x1, y1 = box = geometry.box_of(self.mask(index, frame))
         return box if x1 - x0 >= SIDE * width and y1 - y0 >= SIDE * height else None
 
+    def share(self, index: int, frame: int = 0) -> float:
+        """Share of an object's silhouette that nothing hides; 1 where it is not known."""
+        whole = self.scene.whole
+        return 1.0 if whole is None else float(self.pixels[frame, index] / max(whole[frame, index], 1))
+
     @cached_property
     def level(self) -> str:
         """The scale anchor: the power of ten nearest to the geometric mean of the visible objects' longest sides."""
@@ -80,21 +86,40 @@ class View:
         return self.scene.ids[frame] == index + 1
 
     @cached_property
-    def points(self) -> np.ndarray:
-        """f64 [F, H, W, 3]: the world point behind every pixel's centre."""
-        return geometry.world_points(self.scene.depth, self.scene.K, self.scene.poses)
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places of all pixels of the clip, those of each id together, and where each id's begin: one pass for all objects."""
+        ids = self.scene.ids.ravel()
+        starts = np.concatenate([[0], np.cumsum(np.bincount(ids, minlength=len(self.scene.objects) + 1))])
+        return np.argsort(ids, kind="stable"), starts
 
     def cloud(self, index: int) -> np.ndarray:
         """f64 [n, 3]: the visible world points of an object, over all frames."""
-        return self._once("cloud", index, lambda: self.points[self.scene.ids == index + 1])
+        return self.once("cloud", index, lambda: self._cloud(index))
+
+    def _cloud(self, index: int) -> np.ndarray:
+        order, starts = self._sorted
+        frame, row, column = np.unravel_index(order[starts[index + 1] : starts[index + 2]], self.scene.ids.shape)
+        return geometry.points_at(self.scene.depth[frame, row, column], column, row, self.scene.K, self.scene.poses[frame])
+
+    def thin(self, index: int) -> np.ndarray:
+        """`cloud` without points that share a cube of half a pixel's side with another one."""
+        return self.once("thin", index, lambda: geometry.thinned(self.cloud(index), self._side(index) / 2))
+
+    def _side(self, index: int) -> float:
+        """Metres that a pixel spans where an object is nearest to the camera."""
+        return float(self.scene.depth[self.scene.ids == index + 1].min() / self.scene.K[1, 1])
+
+    def span(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest coordinates [3] of an object's visible points."""
+        return self.once("span", index, lambda: (self.cloud(index).min(0), self.cloud(index).max(0)))
 
     def outline(self, index: int) -> np.ndarray:
         """f64 [n, 2]: corners, counter-clockwise, of the convex outline of an object's visible points, seen from above."""
-        return self._once("outline", index, lambda: geometry.hull(self.cloud(index)[:, :2]))
+        return self.once("outline", index, lambda: geometry.hull(self.cloud(index)[:, :2]))
 
     def visible_height(self, seen: Seen) -> float:
         """Metres that the object's pixels span vertically, with half a pixel more at both ends."""
-        return self._once("height", seen.index, lambda: float(np.ptp(self.cloud(seen.index)[:, 2])) + self.pixel(seen))
+        return self.once("height", seen.index, lambda: float(np.subtract(*self.span(seen.index)[::-1])[2]) + self.pixel(seen))
 
     def shows_height(self, seen: Seen) -> bool:
         """Whether the clip shows the object's full height: within 4 %, by at least 6 pixels."""
@@ -106,26 +131,28 @@ class View:
 
     def gap(self, a: Seen, b: Seen) -> float | None:
         """Closest distance of two objects in metres; None where they nearly touch or the clip does not show it within 5 %."""
-        return self._once("gap", frozenset((a.index, b.index)), lambda: self._gap(a.object, b.object, a.index, b.index))
+        return self.once("gap", frozenset((a.index, b.index)), lambda: self._gap(a.object, b.object, a.index, b.index))
 
     def _gap(self, a: Object, b: Object, i: int, j: int) -> float | None:
         true = geometry.closest_distance(a, b)
         if true < 0.25 * min(max(a.size), max(b.size)):
             return None
-        visible = geometry.cloud_distance(self.cloud(i), self.cloud(j), below=1.05 * true)
-        return true if true * (1 - 1e-6) <= visible < np.inf else None
+        return true if true * (1 - 1e-6) <= geometry.approach(self.thin(i), self.thin(j)) < 1.05 * true else None
 
     def overlap(self, i: int, j: int) -> float:
         """Share of the points of frame i that lie in the image of frame j, of every eighth row and column: all would take long."""
-        return self._once("overlap", i, j, lambda: self._overlap(i, j))
+        return self.once("overlap", i, j, lambda: self._overlap(i, j))
 
     def _overlap(self, i: int, j: int) -> float:
         height, width = self.scene.ids.shape[1:]
-        points = self.points[i, ::8, ::8][np.isfinite(self.scene.depth[i, ::8, ::8])]
+        rows, columns = np.mgrid[:height:8, :width:8]
+        depth = self.scene.depth[i, ::8, ::8]
+        hit = np.isfinite(depth)
+        points = geometry.points_at(depth[hit], columns[hit], rows[hit], self.scene.K, self.scene.poses[i])
         x, y, z = camera.project(points, self.scene.K, self.scene.poses[[j]])[0].T
         return float(((z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).mean())
 
-    def _once(self, *call):
+    def once(self, *call):
         """`call[-1]()`, kept under the rest of `call`."""
         key = call[:-1]
         if key not in self._kept:

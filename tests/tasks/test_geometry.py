@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from sv_jax.scenes.scene import Object, Primitive
 from sv_jax.tasks import geometry
@@ -32,9 +33,24 @@ def test_distance_of_unions_is_below_that_of_any_two_surface_points_and_nearly_r
     parts = [(kind, tuple(rng.uniform(-0.3, 0.3, 3)), tuple(rng.uniform(0.1, 0.4, 3))) for kind in ("box", "cylinder", "ellipsoid")]
     a, b = thing((0.0, 0.0, 0.0), 0.7, *parts[:2]), thing((1.6, 0.9, 0.5), -0.4, *parts[1:])
     true = geometry.closest_distance(a, b)
-    sampled = geometry.cloud_distance(*(np.concatenate([sample(s, rng) for s in o.solids]) for o in (a, b)))
+    clouds = [np.concatenate([sample(s, rng) for s in o.solids]) for o in (a, b)]
+    sampled = cKDTree(clouds[0]).query(clouds[1])[0].min()
     assert true <= sampled <= 1.05 * true
     assert geometry.closest_distance(b, a) == pytest.approx(true, rel=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["box", "cylinder", "ellipsoid"])
+def test_approach_finds_the_smallest_distance_of_convex_clouds(kind):
+    rng = np.random.default_rng(0)
+    clouds = [
+        sample(thing(at, yaw, (kind, (0.0,) * 3, (0.5, 0.2, 0.3))).solids[0], rng)
+        for at, yaw in (((0.0,) * 3, 0.4), ((1.5, 0.7, 0.2), 1.1))
+    ]
+    true = cKDTree(clouds[0]).query(clouds[1])[0].min()
+    assert true <= geometry.approach(*clouds) <= 1.02 * true
+    whole = np.concatenate(clouds)
+    thin = geometry.thinned(whole, 0.1)
+    assert len(thin) < len(whole) / 4 and cKDTree(thin).query(whole)[0].max() < 0.1 * np.sqrt(3)
 
 
 def test_yaw_turns_a_box():
