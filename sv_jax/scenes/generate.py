@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 import jax
@@ -17,9 +18,10 @@ from sv_jax.scenes.scene import SCALES, Scene
 
 FPS = 2.0
 SLOTS = (48, 256)  # primitives of a kind that a program has room for
-PIXELS = 80 / 112**2  # share of the first frame that every object must show ...
-VISIBLE = 0.6  # ... and share of its own silhouette; ...
-CLEAR = 5  # ... at least this many objects of a full scene
+PIXELS = 80 / 112**2  # share of the first frame that every object of a plain scene must show ...
+VISIBLE = 0.6  # ... and share of its own silhouette
+CLEAR = 5, 0.003  # objects of a full scene that must show this share
+DRAFT = 5  # a layout is tried at this fraction of its size
 NEAR = 0.06  # median depths that stay free before the camera
 BATCH = 16 * 4 * 112 * 112  # pixels of all frames that are rendered together, at least one scene
 ATTEMPTS = 100
@@ -59,9 +61,13 @@ def _chunk(
         pending = [i for i in range(len(specs)) if i not in done]
         if not pending:
             return [done[i] for i in range(len(specs))]
-        layouts = [draw(kind, specs[i][0], rng_of(*specs[i], attempt), frames, size, objects) for i in pending]
-        images = render(layouts, size, batch)
-        for row, (i, layout) in enumerate(zip(pending, layouts, strict=True)):
+        layouts = {i: draw(kind, specs[i][0], rng_of(*specs[i], attempt), frames, size, objects) for i in pending}
+        if kind != "plain":
+            layouts = _promising(layouts, size, batch)
+        if not layouts:
+            continue
+        images = render(list(layouts.values()), size, batch)
+        for row, (i, layout) in enumerate(layouts.items()):
             rgb, depth, ids, whole = (np.array(a[row]) for a in images[:4])
             whole = whole[:, : len(layout.objects)]
             if _clear(ids[0], depth, whole[0], all_of_them=kind == "plain"):
@@ -69,6 +75,14 @@ def _chunk(
                 name, K = f"{scale}-{seed:07d}", camera.intrinsics(size, layout.fov)
                 done[i] = Scene(name, scale, rgb, depth, ids, K, layout.poses, FPS, layout.objects, whole, layout.room)
     raise RuntimeError(f"no clear scene for {[specs[i] for i in range(len(specs)) if i not in done]} in {ATTEMPTS} attempts")
+
+
+def _promising(layouts: dict[int, Layout], size: tuple[int, int], batch: int) -> dict[int, Layout]:
+    """Those layouts whose first frame, drawn small, is clear: the others need not be rendered."""
+    small = tuple(max(side // DRAFT, 32) for side in size)
+    images = render([replace(layout, poses=layout.poses[:1]) for layout in layouts.values()], small, batch)
+    clear = [_clear(images.ids[row, 0], images.depth[row], images.whole[row, 0], all_of_them=False) for row in range(len(layouts))]
+    return {i: layout for (i, layout), good in zip(layouts.items(), clear, strict=True) if good}
 
 
 def rng_of(scale: str, seed: int, attempt: int) -> np.random.Generator:
@@ -83,11 +97,13 @@ def _clear(ids: np.ndarray, depth: np.ndarray, whole: np.ndarray, *, all_of_them
     """Whether enough objects show enough pixels of the first frame, ids [H, W], and enough of those they would show alone, [objects]; and
     nothing stands right before the camera in any frame, depth [F, H, W]."""
     visible = np.bincount(ids.ravel(), minlength=len(whole) + 1)[1:]
-    clear = (visible >= PIXELS * ids.size) & (visible >= VISIBLE * whole)
+    least, share = (len(whole), PIXELS) if all_of_them else CLEAR
+    if ((visible >= share * ids.size) & (visible >= VISIBLE * whole)).sum() < least:
+        return False
     if all_of_them:
-        return bool(clear.all())
+        return True
     near = depth.min((1, 2)) >= NEAR * np.median(np.where(np.isfinite(depth), depth, 0), (1, 2))
-    return bool(clear.sum() >= CLEAR and near.all())
+    return bool(near.all())
 
 
 def render(layouts: list[Layout], size: tuple[int, int], batch: int, planes: bool = False) -> raycast.Image:

@@ -138,6 +138,9 @@ def _bounds(corners: np.ndarray, K: np.ndarray) -> np.ndarray:
     return np.concatenate([low, high], -1)
 
 
+once = lax.optimization_barrier  # XLA on a CPU computes what several results need once for each of them, unless it ends here
+
+
 def _along(matrix, x, y, z):
     """matrix . (x, y, z) as three components, for [N] rays or scalars."""
     return tuple(matrix[i, 0] * x + matrix[i, 1] * y + matrix[i, 2] * z for i in range(3))
@@ -211,7 +214,7 @@ def _blocks(view: Prims, listed, step, carry):
     def body(kind, i, carry):
         slots = lax.dynamic_slice(order[kind], (i * BLOCK,), (BLOCK,))
         valid = i * BLOCK + jnp.arange(BLOCK) < count[kind]
-        origin, matrix, slots, valid = lax.optimization_barrier((view.origin[kind, slots], view.matrix[kind, slots], slots, valid))
+        origin, matrix, slots, valid = once((view.origin[kind, slots], view.matrix[kind, slots], slots, valid))
         origin, matrix = jnp.moveaxis(origin, 1, 0)[..., None], jnp.moveaxis(matrix, 0, 2)[..., None]  # [3, BLOCK, 1], [3, 3, BLOCK, 1]
 
         def hits(point, direction):
@@ -219,7 +222,7 @@ def _blocks(view: Prims, listed, step, carry):
             if point is not None:
                 o = tuple(j + k for j, k in zip(o, _along(matrix, *point), strict=True))
             t = SHAPES[kind](o, _along(matrix, *direction))
-            return lax.optimization_barrier(jnp.where(valid[:, None], t, jnp.inf))
+            return once(jnp.where(valid[:, None], t, jnp.inf))
 
         return step(kind * per_kind + slots, hits, carry)
 
@@ -329,7 +332,9 @@ def _albedo(look, place, normal, width):
     coarse = jnp.maximum(jnp.maximum(span[0], span[1]), span[2])
     bright = 1 + grain * _hash(*(jnp.floor(c).astype(jnp.int32) for c in cell)) * jnp.clip(1.5 - 2 * coarse, 0, 1)
     finest = jnp.maximum(jnp.maximum(look[:, 14], look[:, 15]), look[:, 16]) * width
-    bright += noise * _noise([p * look[:, 14 + i] for i, p in enumerate(place)]) * jnp.clip(1.5 - finest, 0, 1)
+    bright, noisy = once((bright, [p * look[:, 14 + i] for i, p in enumerate(place)]))
+    bright += noise * _noise(noisy) * jnp.clip(1.5 - finest, 0, 1)
+    mixed, bright = once((mixed, bright))
     return [jnp.clip((first[:, i] + (second[:, i] - first[:, i]) * mixed) * bright, 0, 1) for i in range(3)]
 
 
@@ -354,7 +359,7 @@ def _light(view: Prims, setting: Setting, frame, used, t, point, lift, up):
         square = sum(a * a for a in way)
         lambert = jnp.maximum(sum(a * b for a, b in zip(lift, way, strict=True)) / jnp.sqrt(square), 0)
         listed = _listed(used & _near_way(view.sphere, center, radius, lamp))
-        lambert = jnp.where(_shaded(view, listed, point, way), 0, lambert) / (1 + square / setting.reach[i] ** 2)
+        lambert = once(jnp.where(_shaded(view, listed, point, way), 0, lambert) / (1 + square / setting.reach[i] ** 2))
         return [a + setting.power[i, c] * lambert for c, a in enumerate(light)]
 
     return lax.fori_loop(0, setting.lights, body, [setting.ambient[c] * (0.8 + 0.2 * up) for c in range(3)])
@@ -381,6 +386,7 @@ def _trace(view: Prims, setting: Setting, frame, inside, x, y):
     place = [jnp.where(on_floor, setting.eye[frame, i] + t * ray[i], p) for i, p in enumerate(place)]
     look = jnp.where(on_floor[:, None], setting.ground, look)
     length = jnp.sqrt(sum(k * k for k in ray))
+    normal, own, place, look, length = once((normal, own, place, look, length))
     slope = length / jnp.maximum(jnp.abs(sum(n * k for n, k in zip(normal, ray, strict=True))), 1e-3)
     albedo = _albedo(look, place, own, t / setting.focal[0] * slope)
 

@@ -88,17 +88,18 @@ def _walk(crowd: Crowd, floor: np.ndarray, frames: int, rng: np.random.Generator
     # what reaches up to the camera is in its way; what is lower may be close, but not fill the picture
     solid = [corners_of(o.center[:2], o.yaw, o.size, CLEARANCE if o.center[2] + o.size[2] / 2 > eye - 0.35 else 0.1) for o in crowd.objects]
     solid += [corners_of(c.mean(0), 0.0, np.ptp(c, axis=0), CLEARANCE) for c in crowd.blocked]
+    middle = np.mean([thing.center[:2] for thing in crowd.objects], 0)
     sweep = rng.choice([-1.0, 1.0]) * np.radians(rng.choice([rng.uniform(60, 140), rng.uniform(300, 345)]))
     for _ in range(200):
-        start, end = rng.uniform(low, high), rng.uniform(low, high)
-        if np.linalg.norm(end - start) < 0.8:
+        start, end = sorted(rng.uniform(low, high, (2, 2)), key=lambda spot: -np.linalg.norm(spot - middle))
+        if np.linalg.norm(end - start) < 0.8 or np.linalg.norm(start - middle) < 1.2:
             continue
         way = camera.along(np.array([start, end]), frames)
         steps = camera.along(np.array([start, end]), 12)
         if any(meet(corners_of(spot, 0.0, np.full(2, 0.02)), box) for spot in steps for box in solid):
             continue
-        toward = floor.mean(0) - (start + end) / 2
-        angle = np.arctan2(toward[1], toward[0]) + sweep * (np.linspace(0, 1, frames) - 0.5)
+        toward = middle - way[0]  # at first, what is there lies ahead
+        angle = np.arctan2(toward[1], toward[0]) + sweep * np.linspace(-0.1, 0.9, frames)
         down = np.tan(np.radians(rng.uniform(12, 24)))
         ahead = np.stack([np.cos(angle), np.sin(angle), np.full(frames, -down)], -1)
         eyes = np.column_stack([way, np.full(frames, eye) + 0.02 * np.sin(np.arange(frames))])

@@ -76,9 +76,9 @@ class Object:
         return f"{self.colour} {self.name}"
 
     def places(self, frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """Centers f64 [F, 3] and yaws f64 [F] in each of F frames."""
+        """Centers f64 [F, 3] and yaws f64 [F] in each of the first F frames."""
         if self.motion is not None:
-            return self.motion[:, :3], self.motion[:, 3]
+            return self.motion[:frames, :3], self.motion[:frames, 3]
         return np.tile(self.center, (frames, 1)), np.full(frames, self.yaw)
 
     @cached_property
