@@ -468,8 +468,8 @@ VERBS = {
     ),
     "data build": Verb(
         "procedural scenes with questions, as a dataset folder",
-        "  sv-jax data build --out data/small --frames 4\n"
         "  sv-jax data build --preset small --out data/small --workers 2\n"
+        "  sv-jax data build --preset plain --out data/plain\n"
         "  sv-jax data build --out data/large --splits.0.scenes 10000 --tasks counting,depth --shard-scenes 1024\n"
         "The same config makes the same data, however many processes make it; a folder that holds it already is left as it is. What was\n"
         "interrupted goes on when the same command runs again.\n"

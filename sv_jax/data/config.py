@@ -42,7 +42,7 @@ class BuildConfig:
     size: tuple[int, int] = (448, 448)  # height, width in pixels
     seed: int = 0  # of the choice of questions; scenes depend on their own seeds alone
     geometry: bool = False
-    shard_scenes: int = 128  # of a file, and of the work that an interruption can lose
+    shard_scenes: int = 64  # of a file, and of the work that an interruption can lose
     workers: int | None = None  # processes; null is one for each core, up to 16, and one where there is little to do
 
     def __post_init__(self):

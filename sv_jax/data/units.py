@@ -21,7 +21,7 @@ from sv_jax.tasks import QA, TASKS, ask
 from sv_jax.tasks.describe import DESCRIPTIONS
 from sv_jax.tasks.view import View
 
-AHEAD = 32  # scenes that wait for their clip and questions while others are rendered
+AHEAD = 8  # scenes that wait for their clip and questions while others are rendered
 
 
 def make_unit(cfg: BuildConfig, unit: Unit, work: Path, step: Callable[[], None], threads: int) -> None:

@@ -17,7 +17,7 @@ from sv_jax.data.config import BuildConfig, Unit
 from sv_jax.data.units import make_unit
 from sv_jax.errors import UserError
 
-WORTH = 128  # scenes for which it pays to start one more process
+WORTH = 20_000_000  # pixels of all frames for which it pays to start one more process
 MOST = 16  # processes unless more are asked for: each takes about 0.6 GB and the compiler's time
 AHEAD = 2  # units that are handed out for each process; the rest wait in the parent
 POLL = 0.5  # seconds between two looks at the count of scenes
@@ -27,8 +27,8 @@ def make_units(cfg: BuildConfig, todo: list[Unit], work: Path, progress: Callabl
     """Make the units in `cfg.workers` processes, in this one if that is 1 or there is little to do.
 
     `progress` is given the number of scenes made."""
-    scenes = sum(unit.stop - unit.first for unit in todo)
-    count = min(cfg.workers or min(cores(), MOST, scenes // WORTH), len(todo))
+    pixels = sum(unit.stop - unit.first for unit in todo) * cfg.frames * cfg.size[0] * cfg.size[1]
+    count = min(cfg.workers or min(cores(), MOST, pixels // WORTH), len(todo))
     if count > 1:
         return _spread(cfg, todo, work, progress, count, max(1, cores() // count))
     done = 0

@@ -13,6 +13,7 @@ WALL = 0.12  # metres of thickness
 COUNT = 7, 13
 LOADED = 1, 5
 EYE = 1.35, 1.75  # height of the camera, metres
+AROUND = 0.4  # share of clips that look all around: only they show the whole room
 CLEARANCE = 0.45  # metres between the camera's way and what it could run into
 AGAINST = ("wardrobe", "sofa", "bed", "bookshelf", "desk", "fridge", "television", "radiator", "piano", "washing machine", "toilet")
 
@@ -89,7 +90,7 @@ def _walk(crowd: Crowd, floor: np.ndarray, frames: int, rng: np.random.Generator
     solid = [corners_of(o.center[:2], o.yaw, o.size, CLEARANCE if o.center[2] + o.size[2] / 2 > eye - 0.35 else 0.1) for o in crowd.objects]
     solid += [corners_of(c.mean(0), 0.0, np.ptp(c, axis=0), CLEARANCE) for c in crowd.blocked]
     middle = np.mean([thing.center[:2] for thing in crowd.objects], 0)
-    sweep = rng.choice([-1.0, 1.0]) * np.radians(rng.choice([rng.uniform(60, 140), rng.uniform(300, 345)]))
+    sweep = rng.choice([-1.0, 1.0]) * np.radians(rng.uniform(300, 345) if rng.uniform() < AROUND else rng.uniform(50, 130))
     for _ in range(200):
         start, end = sorted(rng.uniform(low, high, (2, 2)), key=lambda spot: -np.linalg.norm(spot - middle))
         if np.linalg.norm(end - start) < 0.8 or np.linalg.norm(start - middle) < 1.2:
