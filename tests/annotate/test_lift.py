@@ -13,7 +13,7 @@ from sv_jax.annotate.specialists import Clip
 from sv_jax.errors import UserError
 from sv_jax.scenes import generate, generate_many
 from sv_jax.scenes.scene import SCALES
-from sv_jax.tasks import ask
+from sv_jax.tasks import ask, geometry
 from sv_jax.tasks.view import View
 from tests.annotate.answers import compare, measured, table
 
@@ -118,7 +118,7 @@ def test_what_stands_on_something_else_keeps_its_own_height(room):
     """The same room 1 m lower: objects that hang a metre over the ground, of which the camera sees the ground beyond."""
     exact = lift(**given(room))
     lowered = upright(room.depth.astype(np.float64), room.ids, room.K, room.poses)
-    points = View(room).points @ lowered[:3, :3].T + lowered[:3, 3]
+    points = geometry.world_points(room.depth, room.K, room.poses) @ lowered[:3, :3].T + lowered[:3, 3]
     depth = room.depth.copy()
     ground = (room.ids == 0) & np.isfinite(depth)
     eye = (lowered @ room.poses)[:, 2, 3][:, None, None]

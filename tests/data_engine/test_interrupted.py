@@ -21,7 +21,7 @@ from sv_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 FIELDS = "--scales tabletop,indoor --tasks object_size,counting --questions 2 --frames 1 --size 56,56 --shard-scenes 2 --geometry true"
-FIELDS = [*FIELDS.split(), "--splits.0.scenes", "5", "--splits.1.scenes", "1"]
+FIELDS = [*FIELDS.split(), "--splits.0.scenes", "5", "--splits.1.scenes", "1", "--splits.0.kind", "plain", "--splits.1.kind", "plain"]
 UNITS = 6
 
 
