@@ -11,7 +11,7 @@ from sv_jax.tasks.motion import frame_name
 from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import VISIBLE, View
 
-HINT = 0.25  # share of the pixels of an appearance from which an object may be noticed
+HINT = 0.5  # share of the pixels of an appearance from which an object may be noticed
 LONG = 16  # frames of a clip from which GAP grows from one frame to two
 AMONG = 8  # objects from which sets are chosen
 ORDINALS = ("first", "second", "third", "fourth")
@@ -50,7 +50,7 @@ def appearance_order(view: View, rng: np.random.Generator) -> QA | None:
 
 def _orders(view: View, rng: np.random.Generator) -> list[Times]:
     """Sets of three and four objects with a phrase of their own that appear one after the other, without doubt whichever share of an
-    object's pixels, from a quarter of an appearance's up, one takes for one. At most one of a set is in the first frame."""
+    object's pixels, from half an appearance's up, one takes for one. At most one of a set is in the first frame."""
     least = VISIBLE * view.scene.ids[0].size
     phrases = [thing.phrase for thing in view.scene.objects]
     spans = []

@@ -129,9 +129,10 @@ def obstacles(view: View, rng: np.random.Generator) -> QA | None:
     moved, goal, blocking, aside = next((case for case in drawn if case[2]), (None,) * 4)
     if blocking is None:
         return None
-    named = all(seen.unique for seen in (moved, goal, blocking, *aside))  # else each needs a mark, and there are four colours
-    others = rng.permutation(len(aside))[: rng.integers(1, MOST) if named else 1]
-    options = [blocking, *(aside[i] for i in others)]
+    named = [seen for seen in aside if seen.unique] if all(seen.unique for seen in (moved, goal, blocking)) else []
+    most = int(rng.integers(1, MOST)) if named else 1  # a phrase that is not unique needs marks, and there are four colours
+    aside = named or aside
+    options = [blocking, *(aside[i] for i in rng.permutation(len(aside))[:most])]
     options = [options[i] for i in rng.permutation(len(options))]
     letter = LETTERS[options.index(blocking)]
     called, marks = refer.names(view, (moved, goal, *options), rng, ("box",))

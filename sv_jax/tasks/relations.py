@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import combinations
 
 import numpy as np
 
@@ -22,6 +22,7 @@ WORDS = {  # of the first of two objects to the second
     "apart": "at a distance from it",
 }
 BORNE = {"on": "under", "in": "around"}  # by construction, and seen from the other object
+ASIDE = {"beside": -1, "apart": 1}  # the same from both; the sign that puts pairs in doubt first when sorted by their gap
 RELATION_TEMPLATES = (
     "Where is {a} in relation to {b}?",
     "How does {a} stand to {b}?",
@@ -45,16 +46,19 @@ def spatial_relation(view: View, rng: np.random.Generator) -> QA | None:
 
 def _how(view: View, rng: np.random.Generator) -> QA | None:
     """Which relation one object has to another one. The options are relations that pairs of the scene have, each right equally often."""
-    found = view.once("relations", lambda: _relations(view))
+    found = view.once("even relations", lambda: _even(view))
     if len(found) < 2:
         return None
     shown = sorted(found)
     shown = [shown[i] for i in rng.permutation(len(shown))[:4]]
     right = int(rng.integers(len(shown)))
-    a, b = found[shown[right]][rng.integers(len(found[shown[right]]))]
+    relation = shown[right]
+    a, b = found[relation][rng.integers(len(found[relation]))]
+    if relation in ASIDE and rng.random() < 0.5:
+        a, b = b, a
     called, marks = refer.names(view, (a, b), rng, refer.ALL_KINDS)
     question = RELATION_TEMPLATES[rng.integers(len(RELATION_TEMPLATES))].format(a=called[0], b=called[1])
-    body = f"{_stated(view, a, b, shown[right])}; {WORDS[shown[right]]}: {LETTERS[right]}"
+    body = f"{_stated(view, a, b, relation)}; {WORDS[relation]}: {LETTERS[right]}"
     return refer.about(
         view, (a, b), "spatial_relation", body=body, question=question, options=tuple(WORDS[r] for r in shown), answer=LETTERS[right],
         answer_type="choice", marks=marks,
@@ -62,16 +66,31 @@ def _how(view: View, rng: np.random.Generator) -> QA | None:
 
 
 def _relations(view: View) -> dict[str, list[Pair]]:
-    """Pairs by the relation of the first to the second that the clip shows without doubt. Where some object bears or holds another one,
-    all pairs are about such objects, so that their kinds do not tell the relation."""
+    """Pairs by the relation of the first to the second that the clip shows without doubt."""
     found: dict[str, list[Pair]] = {}
-    for a, b in permutations(view.seen, 2):
-        if a.phrase != b.phrase and (relation := relation_of(view, a, b)) is not None:
+    for a, b in combinations(view.seen, 2):
+        relation = relation_of(view, a, b) if a.phrase != b.phrase else None
+        if relation is not None:
             found.setdefault(relation, []).append((a, b))
+            if relation not in ASIDE:
+                found.setdefault(relation_of(view, b, a), []).append((b, a))
+    return found
+
+
+def _even(view: View) -> dict[str, list[Pair]]:
+    """`_relations` with as many pairs of each. Where some object bears or holds another one, all pairs are about such objects, so that their
+    kinds do not tell the relation; of pairs aside, those nearest to the other such relation, measured by their sizes, so that neither do
+    the sizes."""
+    found = view.once("relations", lambda: _relations(view))
     stacked = {seen.index for relation in BORNE for pair in found.get(relation, ()) for seen in pair}
     if stacked:
         found = {r: [pair for pair in pairs if stacked & {seen.index for seen in pair}] for r, pairs in found.items()}
-    return {relation: pairs for relation, pairs in found.items() if pairs}
+    found = {relation: pairs for relation, pairs in found.items() if pairs}
+    fewest = min(map(len, found.values()), default=0)
+    for relation, sign in ASIDE.items():
+        if relation in found:
+            found[relation] = sorted(found[relation], key=lambda pair: sign * _gap(*pair) / _sizes(*pair)[int(relation == "apart")])
+    return {relation: pairs[:fewest] for relation, pairs in found.items()}
 
 
 def relation_of(view: View, a: Seen, b: Seen) -> str | None:
@@ -112,8 +131,8 @@ def _base(seen: Seen) -> float:
 def _aside(view: View, a: Seen, b: Seen) -> str | None:
     """The relation of two objects neither of which bears the other, by their closest points. Side by side are those that stand on the same
     thing, level with each other."""
-    small, large = sorted(max(seen.object.size) for seen in (a, b))
-    if geometry.closest_distance(a.object, b.object) >= FAR * large:
+    small, large = _sizes(a, b)
+    if _gap(a, b) >= FAR * large:
         return "apart"
     level = max(_base(a), _base(b)) < min(seen.object.center[2] + seen.height / 2 for seen in (a, b))
     if a.object.parent != b.object.parent or not level:
@@ -123,11 +142,20 @@ def _aside(view: View, a: Seen, b: Seen) -> str | None:
     return "beside" if near else None
 
 
+def _gap(a: Seen, b: Seen) -> float:
+    return geometry.closest_distance(a.object, b.object)
+
+
+def _sizes(a: Seen, b: Seen) -> list[float]:
+    """The longest side of the smaller and of the larger one."""
+    return sorted(max(seen.object.size) for seen in (a, b))
+
+
 def _stated(view: View, a: Seen, b: Seen, relation: str) -> str:
     """What leads to the relation of `a` to `b`."""
     scale = view.scene.scale
-    if relation in ("beside", "apart"):
-        return f"{units.with_unit(geometry.closest_distance(a.object, b.object), units.DISTANCE[scale])} apart"
+    if relation in ASIDE:
+        return f"{units.with_unit(_gap(a, b), units.DISTANCE[scale])} apart"
     upper, lower = (a, b) if relation in BORNE else (b, a)
     return f"{upper.phrase}: {units.with_unit(_base(upper), units.HEIGHT[scale])} up, within the outline of {lower.phrase}"
 
@@ -157,4 +185,4 @@ def _which(view: View, rng: np.random.Generator) -> QA | None:
 def _elsewhere(view: View, right: Seen, bearer: Seen) -> list[Seen]:
     """Objects that clearly do not stand on the bearer, nor it on them; of other phrases than `right`."""
     others = [seen for seen in view.seen if seen.phrase not in (right.phrase, bearer.phrase)]
-    return [seen for seen in others if relation_of(view, seen, bearer) in ("beside", "apart")]
+    return [seen for seen in others if relation_of(view, seen, bearer) in ASIDE]
