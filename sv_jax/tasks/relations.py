@@ -78,9 +78,8 @@ def _relations(view: View) -> dict[str, list[Pair]]:
 
 
 def _even(view: View) -> dict[str, list[Pair]]:
-    """`_relations` with as many pairs of each. Where some object bears or holds another one, all pairs are about such objects, so that their
-    kinds do not tell the relation; of pairs aside, those nearest to the other such relation, measured by their sizes, so that neither do
-    the sizes."""
+    """`_relations` with as many pairs of each. Where an object bears or holds another one, all pairs are about such objects, so that their
+    classes do not tell the relation; of pairs aside it takes those in doubt soonest, by their sizes, so that neither do the sizes."""
     found = view.once("relations", lambda: _relations(view))
     stacked = {seen.index for relation in BORNE for pair in found.get(relation, ()) for seen in pair}
     if stacked:
