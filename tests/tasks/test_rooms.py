@@ -48,8 +48,9 @@ def look(floor: np.ndarray, sweep: float, down: float = 0.25, frames: int = 12) 
 
 
 def measured(scene: Scene) -> tuple[float, float]:
-    """Area and height from background points alone: walls lie where many of the points between floor and ceiling have the same x or y;
-    of the cells between them, the floor's are those with points on the ground."""
+    """Area and height from background points alone: walls lie where many more of the points between floor and ceiling have one
+    x or y than those around it; of the cells between them, the floor's are those with points on the
+    ground or the ceiling."""
     f, r, c = np.nonzero(scene.ids == 0)
     z = scene.depth[f, r, c].astype(float)
     camera = np.stack([(c + 0.5 - scene.K[0, 2]) / scene.K[0, 0] * z, (r + 0.5 - scene.K[1, 2]) / scene.K[1, 1] * z, z], -1)
@@ -59,12 +60,15 @@ def measured(scene: Scene) -> tuple[float, float]:
     planes = []
     for values in upright[:, :2].T:
         counts, edges = np.histogram(values, np.arange(values.min() - 0.025, values.max() + 0.05, 0.02))
-        many = np.flatnonzero(counts > 0.02 * len(upright))
+        around = [np.median(counts[max(0, i - 10) : i + 11]) for i in range(len(counts))]
+        many = np.flatnonzero((counts > 5 * np.array(around)) & (counts > 0.004 * len(upright)))
         groups = np.split(many, np.flatnonzero(np.diff(many) > 2) + 1)
         planes.append([np.median(values[(values >= edges[g[0]]) & (values <= edges[g[-1] + 1])]) for g in groups])
-    ground = points[points[:, 2] < 0.02]
-    cells, *_ = np.histogram2d(ground[:, 0], ground[:, 1], planes)
-    return float(np.diff(planes[0]) @ (cells > 0.01 * len(ground)) @ np.diff(planes[1])), float(height)
+    level = points[(points[:, 2] < 0.02) | (points[:, 2] > height - 0.02)]
+    for axis, walls in enumerate(planes):  # what lies on a wall belongs to neither side
+        level = level[np.abs(level[:, axis, None] - walls).min(1) > 0.03]
+    cells, *_ = np.histogram2d(level[:, 0], level[:, 1], planes)
+    return float(np.diff(planes[0]) @ (cells > 0.001 * len(level)) @ np.diff(planes[1])), float(height)
 
 
 ROOMS = [(4.0, 3.5, 0.0), (6.8, 4.1, 0.0), (5.0, 5.0, 0.4), (7.0, 4.5, 0.3), (6.0, 5.5, 0.5)]
