@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy.spatial import Delaunay
 
 from sv_jax.inputs.marks import load_mask
 from sv_jax.tasks import ask
@@ -74,10 +75,11 @@ def nearest(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def rests(clip: Clip, a: int, b: int) -> str | None:
-    """Whether points show that `a` stands "on" or "in" `b`: it lies over the other's box, and its lowest points are at a surface of the
+    """Whether points show that `a` stands "on" or "in" `b`: it lies over the other's outline, and its lowest points are at a surface of the
     other's around it, or lower than its walls, which then stand on all sides."""
     p, q = clip.cloud(a), clip.cloud(b)
-    if not ((p[:, :2].mean(0) > q[:, :2].min(0)) & (p[:, :2].mean(0) < q[:, :2].max(0))).all() or extent(p * FLAT) > extent(q * FLAT) * 1.2:
+    over = Delaunay(q[:: max(1, len(q) // 500), :2]).find_simplex(p[:, :2].mean(0)) >= 0
+    if not over or extent(p * FLAT) > 1.2 * extent(q * FLAT):
         return None
     base, slack = p[:, 2].min(), 0.06 * extent(p) + 2 * clip.pixel(a)
     if base < q[:, 2].min() + slack / 2 and np.ptp(q[:, 2]) > 4 * slack and not (q[:, 2] > base + slack).any():
@@ -85,7 +87,7 @@ def rests(clip: Clip, a: int, b: int) -> str | None:
     walls = q[q[:, 2] > base + max(slack / 3, 0.1 * (q[:, 2].max() - q[:, 2].min()))]
     if len(walls):
         around = np.sort(np.arctan2(*(walls[:, :2] - p[:, :2].mean(0)).T))
-        if np.diff(np.append(around, around[0] + 2 * np.pi)).max() < np.radians(120):
+        if np.diff(np.append(around, around[0] + 2 * np.pi)).max() < np.radians(150):
             return "in"
     near = q[np.linalg.norm(q[:, :2] - p[:, :2].mean(0), axis=1) < 1.5 * extent(p)]
     return "on" if len(near) and np.abs(near[:, 2] - base).min() < slack else None
@@ -98,7 +100,7 @@ def relation(clip: Clip, a: int, b: int) -> str:
         return {"on": "under", "in": "around"}[found]
     p, q = clip.cloud(a), clip.cloud(b)
     gap, sizes = nearest(p, q), sorted((extent(p), extent(q)))
-    return "beside" if gap < 0.65 * sizes[0] else "apart" if gap > 0.9 * sizes[1] else "in doubt"
+    return "beside" if gap < 0.8 * sizes[0] else "apart" if gap > 0.9 * sizes[1] else "in doubt"
 
 
 def check(clip: Clip, qa) -> str:
