@@ -44,8 +44,8 @@ AREA_TEMPLATES = (
     "In {unit}, how large is the footprint of {a}?",
     "Estimate the footprint area of {a}, in {unit}.",
 )
-AREA_SCALES = ("drone",)
-REGION = 0.05  # share of the first frame that an object must fill for its area to be asked ...
+AREA_SCALES = ("drone", "outdoor")
+REGION = 0.005  # share of the first frame that an object must fill for its area to be asked ...
 STEEPEST = np.radians(60)  # ... and the largest angle between the view of it and the vertical
 
 
@@ -133,7 +133,7 @@ def _clear(view: View, index: int) -> bool:
 
 
 def area_estimation(view: View, rng: np.random.Generator) -> QA | None:
-    """Area of the footprint of an object that fills a good part of the first frame, in square metres. Drone scenes only."""
+    """Area of the footprint of an object that the clip shows from above, in square metres. Drone and outdoor scenes only."""
     if view.scene.scale not in AREA_SCALES:
         return None
     seen = _one(rng, [s for s in view.seen if _shows_area(view, s)])

@@ -6,14 +6,16 @@ from itertools import permutations
 
 import numpy as np
 
+from sv_jax.scenes.scene import Object, Solid
 from sv_jax.tasks import geometry, refer, units
 from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
 
 ROUTE_SCALES = ("indoor", "drone")
-OBSTACLE_SCALES = ("tabletop",)
+OBSTACLE_SCALES = ("tabletop", "tiny")
 AHEAD, BEHIND = np.radians(45), np.radians(135)  # between them lies a turn to a side; below, no turn is needed; above, one turns back
 DOUBT = np.radians(10)  # around these angles
+MOST = 4  # objects that an obstacle is one of
 AWAY = 0.10  # sizes of the moved object by which others stand in its way or clear of it, at least
 TURNS = {"left": "turn left", "right": "turn right", "back": "turn back"}
 ROUTE_TEMPLATES = (
@@ -115,15 +117,22 @@ def _near(other: Seen, a: Seen, b: Seen) -> bool:
 
 
 def obstacles(view: View, rng: np.random.Generator) -> QA | None:
-    """Which object stands in the way of one that slides straight to another: exactly one does, the others are clearly aside. Tabletop."""
+    """Which of two to four objects stands in the way of one that slides straight to another: no other one of the scene does. Tabletop and
+    tiny scenes only."""
     if view.scene.scale not in OBSTACLE_SCALES:
         return None
-    pairs = list(permutations(view.seen, 2))
-    drawn = ((*pairs[i], _blocking(view, *pairs[i])) for i in rng.permutation(len(pairs)))
-    moved, goal, blocking = next((case for case in drawn if case[2]), (None, None, None))
+    pairs = list(permutations([seen for seen in view.seen if seen.object.parent is None], 2))
+    drawn = (
+        (*pairs[i], *view.once("way", pairs[i][0].index, pairs[i][1].index, lambda i=i: _blocking(view, *pairs[i])))
+        for i in rng.permutation(len(pairs))
+    )
+    moved, goal, blocking, aside = next((case for case in drawn if case[2]), (None,) * 4)
     if blocking is None:
         return None
-    options = [seen for seen in view.seen if seen not in (moved, goal)]
+    named = [seen for seen in aside if seen.unique] if all(seen.unique for seen in (moved, goal, blocking)) else []
+    most = int(rng.integers(1, MOST)) if named else 1  # a phrase that is not unique needs marks, and there are four colours
+    aside = named or aside
+    options = [blocking, *(aside[i] for i in rng.permutation(len(aside))[:most])]
     options = [options[i] for i in rng.permutation(len(options))]
     letter = LETTERS[options.index(blocking)]
     called, marks = refer.names(view, (moved, goal, *options), rng, ("box",))
@@ -142,22 +151,37 @@ def _outline(seen: Seen) -> np.ndarray:
     return geometry.outline(seen.object.solids)
 
 
-def _blocking(view: View, moved: Seen, goal: Seen) -> Seen | None:
-    """The only other object that the sweep of `moved` to `goal` meets; None where there are none or more, too few others to choose from,
-    or doubt: within the margin, or where outlines of what the clip shows say something else."""
-    others = [seen for seen in view.seen if seen not in (moved, goal)]
-    if len(others) < 2 or len(view.seen) < len(view.scene.objects):
-        return None
-    shown = {seen.index: view.outline(seen.index) for seen in (moved, goal, *others)}
+def _blocking(view: View, moved: Seen, goal: Seen) -> tuple[Seen | None, list[Seen]]:
+    """The only other object that the sweep of `moved` to `goal` meets, and those clearly beside it; None where there are none or more, too
+    few others to choose from, or doubt: within the margin, or where outlines of what the clip shows say something else. What stands on
+    another object lies within its outline and does not count; what the first frame does not show clearly must be away from the sweep."""
+    things = view.scene.objects
+    if any(thing.parent == moved.index for thing in things):
+        return None, []
+    seen = {s.index: s for s in view.seen}
     true = _sweep(_outline(moved), _outline(goal), _ground(moved), _ground(goal))
-    seen_way = _sweep(shown[moved.index], shown[goal.index], shown[moved.index].mean(0), shown[goal.index].mean(0))
-    meets = []
-    for other in others:
-        room = geometry.separation(true, _outline(other))
-        if abs(room) < AWAY * max(moved.object.size[:2]) or (room < 0) != (geometry.separation(seen_way, shown[other.index]) < 0):
-            return None
-        meets += [other] if room < 0 else []
-    return meets[0] if len(meets) == 1 else None
+    shown, to = view.outline(moved.index), view.outline(goal.index)
+    seen_way = _sweep(shown, to, shown.mean(0), to.mean(0))
+    meets, aside = [], []
+    for i, thing in enumerate(things):
+        if i in (moved.index, goal.index) or thing.parent is not None:
+            continue
+        room = geometry.separation(true, _covered(thing))
+        if abs(room) < AWAY * max(moved.object.size[:2]) or (i not in seen and room < 0):
+            return None, []
+        if i in seen:
+            if (room < 0) != (geometry.separation(seen_way, view.outline(i)) < 0):
+                return None, []
+            (meets if room < 0 else aside).append(seen[i])
+    return (meets[0], aside) if len(meets) == 1 and aside else (None, [])
+
+
+def _covered(thing: Object) -> np.ndarray:
+    """Outline of an object; of one that moves in place, the circle in which it turns."""
+    if thing.motion is None:
+        return geometry.outline(thing.solids)
+    across = np.hypot(*thing.size[:2])
+    return geometry.outline([Solid("cylinder", thing.center, 0.0, np.array([across, across, thing.size[2]]))])
 
 
 def _way(moved: np.ndarray, goal: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 
 METRES = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
-NAMES = {"mm": "millimetres", "cm": "centimetres", "m": "metres", "km": "kilometres", "m²": "square metres", "°": "degrees"}
+NAMES = {
+    "mm": "millimetres",
+    "cm": "centimetres",
+    "m": "metres",
+    "km": "kilometres",
+    "m²": "square metres",
+    "m³": "cubic metres",
+    "°": "degrees",
+}
 HEIGHT = {"tiny": "mm", "tabletop": "cm", "indoor": "cm", "outdoor": "m", "drone": "m"}  # unit of heights per scale
 DISTANCE = {"tiny": "mm", "tabletop": "cm", "indoor": "m", "outdoor": "m", "drone": "m"}  # unit of distances and depths
 

@@ -185,7 +185,7 @@ def test_level_does_not_depend_on_the_question(questions):
     by_scene = {}
     for qa in questions:
         if qa.scale_anchor is None:
-            assert qa.task in ("view_change", "rotation", "object_matching")
+            assert qa.task in ("view_change", "rotation", "object_matching", "appearance_order")
             continue
         assert by_scene.setdefault(qa.scene_id, qa.scale_anchor) == qa.scale_anchor
 
@@ -205,6 +205,7 @@ def test_empty_scene_gives_nothing(scenes):
 def test_every_task_is_asked_at_every_scale(questions):
     asked = Counter((qa.task, qa.scale) for qa in questions)
     rare = {"object_matching", "route_plan", "obstacles", "area_estimation"}  # of few scenes or scales: see test_recompute.py
+    rare |= {"room_size", "appearance_order", "spatial_relation"}  # of full worlds
     assert all(asked[task, scale] for task in set(TASKS) - rare for scale in SCALES)
 
 
