@@ -1,0 +1,139 @@
+"""manipulation_plan: which steps slide an object along the table to a place beside another one without touching anything."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+
+from sv_jax.tasks import geometry, legs, refer, units
+from sv_jax.tasks.qa import LETTERS, QA
+from sv_jax.tasks.view import Seen, View
+
+SCALES = ("tiny", "tabletop")
+TRIES = 4  # pairs of objects that a call looks at
+GAP = 0.05, 0.15  # sizes of the moved object that it ends from the other one ...
+OFF = 0.04  # of them that rounded lengths may end off the place
+FREE, HIT = 0.03, 0.10  # sizes of the moved object by which a way is free of everything, or runs into something
+SHORT, ASIDE = 0.35, 3.0  # sizes of the moved object: the shortest leg, the widest detour
+SHOWN = 0.9  # share of an outline from above that the clip must show
+SIDES = {"to the right of": (0, 1), "to the left of": (0, -1), "behind": (1, 1), "in front of": (1, -1)}  # axis and sign
+WORDS = (("left", "right"), ("toward", "away"))  # of the two axes, negative and positive: toward the camera, away from it
+TEMPLATES = (
+    "Which steps slide {a} along the table to a place {side} {b}, close to it, without touching anything?",
+    "{a} is to stand {side} {b}, right next to it. By which steps does it slide there without hitting anything?",
+    "How must {a} slide over the table, without bumping into anything, to end close by, {side} {b}?",
+    "Choose the steps that bring {a} right {side} {b}, sliding on the table and touching nothing.",
+)
+AXES = " Directions are those of the first frame's camera."
+
+
+def manipulation_plan(view: View, rng: np.random.Generator) -> QA | None:
+    """Which of four lists of steps moves an object beside another one. Tiny and tabletop scenes only.
+
+    The straight way there is blocked. Two options end at the place, one of them through an object; the other two end on the opposite side.
+    Coins decide whether the place is nearer than the opposite one and whether the right way is longer than the other, so that the steps'
+    lengths do not tell."""
+    if view.scene.scale not in SCALES:
+        return None
+    bearers = {thing.parent for thing in view.scene.objects}
+    fit = [s for s in view.seen if s.object.parent is None and _shown(view, s)]
+    pairs = [(a, b) for a, b in permutations(fit, 2) if a.index not in bearers and a.phrase != b.phrase]
+    near = bool(rng.integers(2))
+    for i in rng.permutation(len(pairs))[:TRIES]:
+        for side in rng.permutation(list(SIDES)).tolist():
+            ways = _ways(view, rng, *pairs[i], side, near)
+            if ways is not None:
+                return _question(view, rng, *pairs[i], side, *ways)
+    return None
+
+
+def view_axes(pose: np.ndarray) -> np.ndarray:
+    """f64 [2, 2]: a camera's right and ahead [x, y] on the ground, of its pose [4, 4]."""
+    ahead = pose[:2, 2] / np.linalg.norm(pose[:2, 2])
+    return np.array([[ahead[1], -ahead[0]], ahead])
+
+
+def _shown(view: View, seen: Seen) -> bool:
+    """Whether the clip shows nearly the whole outline of an object."""
+    return geometry.area(view.outline(seen.index)) >= SHOWN * geometry.area(legs.outline(view, seen.index))
+
+
+def _ways(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: str, near: bool) -> tuple | None:
+    """The place [2] beside `other`, four plans [4, 3, 2], the right one first, and the phrase of what the second one runs into. None where
+    there are none without doubt, or where the place is not `near`, nearer than the opposite one."""
+    axis, sign = SIDES[side]
+    axes, start = view_axes(view.scene.poses[0]), moved.object.center[:2]
+    a, b = ((legs.outline(view, s.index) - start) @ axes.T for s in (moved, other))
+    size = np.ptp(a, axis=0)
+    goal, opposite = (_beside(a, b, axis, s, rng.uniform(*GAP) * size[axis]) for s in (sign, -sign))
+    if (abs(goal[axis]) < abs(opposite[axis])) != near:
+        return None
+    plans = legs.plans(goal, ASIDE * size.max(), SHORT * size.max())
+    plans = plans[(np.abs(plans.sum(1) - goal) < OFF * size).all(1)]
+    if not len(plans):
+        return None
+    straight = start + np.stack([np.zeros(2), goal])[None] @ axes
+    along = np.concatenate([axes, np.diff(straight[0], axis=0) / np.linalg.norm(goal)])
+    around = legs.outline(view, moved.index) - start
+    true = legs.walls(around, [legs.outline(view, i) for i in legs.standing(view, moved.index)], along)
+    indices = legs.shown(view, moved.index)
+    seen = legs.walls(view.outline(moved.index) - start, [view.outline(i) for i in indices], along)
+    margin = size.max()
+    if legs.room(straight, seen).min() > -HIT * margin:
+        return None
+    points = legs.visits(plans, start, axes)
+    depths = legs.room(points, seen)
+    chosen = legs.right_and_wrong(rng, plans, legs.room(points, true).min(1) >= FREE * margin, depths.min(1) <= -HIT * margin)
+    if chosen is None:
+        return None
+    right, wrong = chosen
+    hit = view.scene.objects[indices[int(legs.room(legs.visits(wrong[None], start, axes), seen).argmin())]].phrase
+    turned = [_ending(plan, axis, opposite[axis]) for plan in chosen]
+    ways = np.stack([right, wrong, *turned])
+    least = SHORT * size.max()
+    return (goal, ways, hit) if all(np.abs(plan[plan != 0]).min() >= least for plan in turned) else None
+
+
+def _beside(a: np.ndarray, b: np.ndarray, axis: int, sign: int, gap: float) -> np.ndarray:
+    """By how much [2] outline `a` [n, 2] moves to stand `gap` metres beside the middle of `b` [m, 2], on one side along an axis."""
+    goal = (b.max(0) + b.min(0) - a.max(0) - a.min(0)) / 2
+    goal[axis] = b[:, axis].max() + gap - a[:, axis].min() if sign > 0 else b[:, axis].min() - gap - a[:, axis].max()
+    return goal
+
+
+def _ending(plan: np.ndarray, axis: int, end: float) -> np.ndarray:
+    """A plan [3, 2] whose last leg along an axis is changed so that it ends at `end` there."""
+    last = np.flatnonzero(plan[:, axis])[-1]
+    other = plan.copy()
+    other[last, axis] += end - plan[:, axis].sum()
+    return legs.rounded(other)
+
+
+def _question(view, rng, moved: Seen, other: Seen, side: str, goal: np.ndarray, ways: np.ndarray, hit: str) -> QA:
+    unit = units.DISTANCE[view.scene.scale]
+    order = rng.permutation(len(ways)).tolist()
+    facts = [f"goal in {unit}: {_place(goal, unit)}"]
+    for way, letter in zip(order, LETTERS, strict=False):
+        ending = (", free", f", hits {hit}", "", "")[way]
+        facts.append(f"{letter}: {_place(ways[way].sum(0), unit)}{ending}")
+    answer = LETTERS[order.index(0)]
+    called, marks = refer.names(view, (moved, other), rng)
+    question = TEMPLATES[rng.integers(len(TEMPLATES))].format(a=called[0], b=called[1], side=side)
+    return refer.record(
+        view, "manipulation_plan", f"{moved.phrase}, {other.phrase}",
+        f"{moved.phrase} {side} {other.phrase}; {'; '.join(facts)}; {answer}",
+        question=question[0].upper() + question[1:] + AXES, options=tuple(_steps(ways[way], unit) for way in order), answer=answer,
+        answer_type="choice", marks=marks,
+    )  # fmt: skip
+
+
+def _place(move: np.ndarray, unit: str) -> str:
+    """ "right 14, toward 8.0": a movement [2] in metres along the axes."""
+    return ", ".join(f"{two[int(length > 0)]} {units.in_unit(abs(length), unit)}" for length, two in zip(move, WORDS, strict=True))
+
+
+def _steps(plan: np.ndarray, unit: str) -> str:
+    """ "right 14 cm, away 8.0 cm": the legs of a plan [3, 2]."""
+    steps = [(WORDS[axis][int(leg[axis] > 0)], abs(leg[axis])) for leg in plan for axis in (0, 1) if leg[axis]]
+    return ", ".join(f"{word} {units.with_unit(length, unit)}" for word, length in steps)
