@@ -9,7 +9,7 @@ import numpy as np
 
 from sv_jax.errors import unknown
 from sv_jax.scenes.scene import Scene
-from sv_jax.tasks import choices, existence, manipulation, motion, numbers, plans
+from sv_jax.tasks import choices, existence, manipulation, motion, navigation, numbers, plans
 from sv_jax.tasks.qa import QA
 from sv_jax.tasks.view import View
 
@@ -31,6 +31,7 @@ TASKS: dict[str, Task] = {
     "obstacles": plans.obstacles,
     "area_estimation": numbers.area_estimation,
     "manipulation_plan": manipulation.manipulation_plan,
+    "navigation": navigation.navigation,
 }
 
 

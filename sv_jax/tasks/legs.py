@@ -10,7 +10,7 @@ import numpy as np
 from sv_jax.tasks import geometry
 from sv_jax.tasks.view import VISIBLE, View
 
-LONGER = 1.3  # a right plan is at most this much longer than the shortest
+LOW, FILLED = 0.25, 0.7  # share of an object's height up to which a part is near the ground, share of the outline that it must fill
 COUNT = 25  # places of the leg between two parallel ones that are tried
 
 Walls = list[tuple[np.ndarray, np.ndarray]]  # of each obstacle: unit normals [n, 2] out of it, and how far it reaches along each [n]
@@ -18,20 +18,19 @@ Walls = list[tuple[np.ndarray, np.ndarray]]  # of each obstacle: unit normals [n
 
 def walls(moved: np.ndarray, obstacles: Iterable[np.ndarray], axes: np.ndarray) -> Walls:
     """Obstacles, convex outlines [n, 2], grown by the outline `moved` [m, 2], so that this may count as the point at its origin. They are
-    exact for ways along unit vectors `axes` [k, 2]."""
-    across = np.stack([-axes[:, 1], axes[:, 0]], -1)
+    exact for ways along the unit vectors `axes` [2, 2]."""
     grown = []
     for obstacle in obstacles:
         edges = np.concatenate([np.roll(p, -1, 0) - p for p in (obstacle, -moved)])
-        lengths = np.linalg.norm(edges, axis=1)
-        edges = edges[lengths > 0] / lengths[lengths > 0, None]
-        normals = np.concatenate([np.stack([edges[:, 1], -edges[:, 0]], -1), across, -across])
-        grown.append((normals, _along(normals, obstacle).max(1) - _along(normals, moved).min(1)))
+        edges /= np.linalg.norm(edges, axis=1, keepdims=True)
+        normals = np.concatenate([np.stack([edges[:, 1], -edges[:, 0]], -1), axes, -axes])
+        grown.append((normals, _along(normals, obstacle).max(-1) - _along(normals, moved).min(-1)))
     return grown
 
 
 def _along(normals: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return np.einsum("nd,md->nm", normals, points)  # no BLAS: its threads cost more than such small products
+    """[n, m] products of normals [n, 2] and points [m, 2]; einsum is slow over an axis of two, BLAS starts threads."""
+    return normals[:, 0, None] * points[:, 0] + normals[:, 1, None] * points[:, 1]
 
 
 def room(points: np.ndarray, grown: Walls) -> np.ndarray:
@@ -39,8 +38,8 @@ def room(points: np.ndarray, grown: Walls) -> np.ndarray:
     a leg goes into it."""
     found = np.empty((len(points), len(grown)))
     for i, (normals, reach) in enumerate(grown):
-        out = np.einsum("pld,nd->pln", points, normals) - reach
-        found[:, i] = np.minimum(out[:, 1:], out[:, :-1]).max(-1).min(-1)
+        out = (_along(normals, points.reshape(-1, 2)) - reach[:, None]).reshape(len(normals), *points.shape[:2])
+        found[:, i] = np.minimum(out[..., 1:], out[..., :-1]).max(0).min(-1)
     return found
 
 
@@ -70,23 +69,14 @@ def visits(legs: np.ndarray, start: np.ndarray, axes: np.ndarray) -> np.ndarray:
     return start + np.concatenate([np.zeros((len(legs), 1, 2)), np.cumsum(legs, 1)], 1) @ axes
 
 
-def lengths(legs: np.ndarray) -> np.ndarray:
-    """f64 [n]: metres of whole plans."""
-    return np.abs(legs).sum((1, 2))
-
-
 def right_and_wrong(
-    rng: np.random.Generator, legs: np.ndarray, free: np.ndarray, hits: np.ndarray
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """A plan that is `free` [n] and one that `hits` [n] something, of as many legs; a coin decides which is the longer one. None where
-    there are no two such."""
-    if not free.any() or not hits.any():
-        return None
-    far, count = lengths(legs), (np.abs(legs).sum(-1) > 0).sum(1)
-    good = np.flatnonzero(free & (far <= LONGER * far[free].min()))
-    right = good[rng.integers(len(good))]
-    bad = np.flatnonzero(hits & (count == count[right]) & ((far > far[right]) if rng.random() < 0.5 else (far < far[right])))
-    return (legs[right], legs[bad[rng.integers(len(bad))]]) if len(bad) else None
+    rng: np.random.Generator, plans: np.ndarray, free: np.ndarray, hits: np.ndarray, longer: bool
+) -> tuple[int, int] | None:
+    """Indices of a plan [n, 3, 2] that is `free` [n] and of one that `hits` [n] something, of as many legs. The right one is the `longer`
+    one, or the shorter one, so that lengths do not tell. None where there are no two such."""
+    far, count = np.abs(plans).sum((1, 2)), (np.abs(plans).sum(-1) > 0).sum(1)
+    pairs = np.argwhere(free[:, None] & hits & (count[:, None] == count) & ((far[:, None] > far) if longer else (far[:, None] < far)))
+    return tuple(pairs[rng.integers(len(pairs))].tolist()) if len(pairs) else None
 
 
 def outline(view: View, index: int) -> np.ndarray:
@@ -101,10 +91,19 @@ def _outline(view: View, index: int) -> np.ndarray:
     return thing.center[:2] + circle(float(np.hypot(*thing.size[:2])) / 2)
 
 
-def circle(radius: float) -> np.ndarray:
-    """f64 [16, 2]: corners, counter-clockwise, of a polygon around a circle at the origin."""
-    angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    return radius / np.cos(np.pi / 16) * np.stack([np.cos(angles), np.sin(angles)], -1)
+def visible_outline(view: View, index: int) -> np.ndarray:
+    """`View.outline` by the corners that reach farthest in any of 32 directions."""
+    return view.once("few corners", index, lambda: _few(view.outline(index)))
+
+
+def _few(corners: np.ndarray) -> np.ndarray:
+    return corners[np.unique(_along(circle(1.0, 32), corners).argmax(1))]
+
+
+def circle(radius: float, corners: int = 16) -> np.ndarray:
+    """f64 [corners, 2], counter-clockwise, of a polygon around a circle at the origin."""
+    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    return radius / np.cos(np.pi / corners) * np.stack([np.cos(angles), np.sin(angles)], -1)
 
 
 def standing(view: View, *without: int) -> list[int]:
@@ -112,7 +111,24 @@ def standing(view: View, *without: int) -> list[int]:
     return [i for i, thing in enumerate(view.scene.objects) if thing.parent is None and i not in without]
 
 
-def shown(view: View, *without: int) -> list[int]:
-    """Those of `standing` that rest and that some frame shows."""
+def blocking(view: View, least: float, *without: int) -> list[int]:
+    """Those of `standing` that clearly block a way: they rest, some frame shows them, and they are `solid` and at least so many metres
+    high."""
     enough = view.pixels.max(0) >= VISIBLE * view.scene.ids[0].size
-    return [i for i in standing(view, *without) if enough[i] and view.scene.objects[i].motion is None]
+    objects = view.scene.objects
+    return [
+        i for i in standing(view, *without)
+        if enough[i] and objects[i].motion is None and objects[i].size[2] >= least and solid(view, i)
+    ]  # fmt: skip
+
+
+def solid(view: View, index: int) -> bool:
+    """Whether a part near the ground fills an object's outline: nothing passes below a crown or between legs."""
+    return view.once("solid", index, lambda: _solid(view, index))
+
+
+def _solid(view: View, index: int) -> bool:
+    thing = view.scene.objects[index]
+    low = thing.center[2] - (0.5 - LOW) * thing.size[2]
+    parts = [geometry.area(geometry.outline([s])) for s in thing.solids if s.center[2] - s.size[2] / 2 <= low]
+    return max(parts, default=0.0) >= FILLED * geometry.area(geometry.outline(thing.solids))

@@ -11,11 +11,12 @@ from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
 
 SCALES = ("tiny", "tabletop")
-TRIES = 4  # pairs of objects that a call looks at
+TRIES = 8  # pairs of objects that a call looks at
 GAP = 0.05, 0.15  # sizes of the moved object that it ends from the other one ...
 OFF = 0.04  # of them that rounded lengths may end off the place
 FREE, HIT = 0.03, 0.10  # sizes of the moved object by which a way is free of everything, or runs into something
 SHORT, ASIDE = 0.35, 3.0  # sizes of the moved object: the shortest leg, the widest detour
+STRAIGHT = 20  # places on the straight way that are tried
 SHOWN = 0.9  # share of an outline from above that the clip must show
 SIDES = {"to the right of": (0, 1), "to the left of": (0, -1), "behind": (1, 1), "in front of": (1, -1)}  # axis and sign
 WORDS = (("left", "right"), ("toward", "away"))  # of the two axes, negative and positive: toward the camera, away from it
@@ -23,7 +24,7 @@ TEMPLATES = (
     "Which steps slide {a} along the table to a place {side} {b}, close to it, without touching anything?",
     "{a} is to stand {side} {b}, right next to it. By which steps does it slide there without hitting anything?",
     "How must {a} slide over the table, without bumping into anything, to end close by, {side} {b}?",
-    "Choose the steps that bring {a} right {side} {b}, sliding on the table and touching nothing.",
+    "Choose the steps that bring {a} to a place just {side} {b}, sliding on the table and touching nothing.",
 )
 AXES = " Directions are those of the first frame's camera."
 
@@ -38,11 +39,11 @@ def manipulation_plan(view: View, rng: np.random.Generator) -> QA | None:
         return None
     bearers = {thing.parent for thing in view.scene.objects}
     fit = [s for s in view.seen if s.object.parent is None and _shown(view, s)]
-    pairs = [(a, b) for a, b in permutations(fit, 2) if a.index not in bearers and a.phrase != b.phrase]
-    near = bool(rng.integers(2))
+    pairs = [(a, b) for a, b in permutations(fit, 2) if a.index not in bearers and legs.solid(view, a.index) and a.phrase != b.phrase]
+    near, longer = rng.integers(2, size=2).astype(bool).tolist()
     for i in rng.permutation(len(pairs))[:TRIES]:
         for side in rng.permutation(list(SIDES)).tolist():
-            ways = _ways(view, rng, *pairs[i], side, near)
+            ways = _ways(view, rng, *pairs[i], side, near, longer)
             if ways is not None:
                 return _question(view, rng, *pairs[i], side, *ways)
     return None
@@ -59,7 +60,7 @@ def _shown(view: View, seen: Seen) -> bool:
     return geometry.area(view.outline(seen.index)) >= SHOWN * geometry.area(legs.outline(view, seen.index))
 
 
-def _ways(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: str, near: bool) -> tuple | None:
+def _ways(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: str, near: bool, longer: bool) -> tuple | None:
     """The place [2] beside `other`, four plans [4, 3, 2], the right one first, and the phrase of what the second one runs into. None where
     there are none without doubt, or where the place is not `near`, nearer than the opposite one."""
     axis, sign = SIDES[side]
@@ -73,26 +74,28 @@ def _ways(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: 
     plans = plans[(np.abs(plans.sum(1) - goal) < OFF * size).all(1)]
     if not len(plans):
         return None
-    straight = start + np.stack([np.zeros(2), goal])[None] @ axes
-    along = np.concatenate([axes, np.diff(straight[0], axis=0) / np.linalg.norm(goal)])
-    around = legs.outline(view, moved.index) - start
-    true = legs.walls(around, [legs.outline(view, i) for i in legs.standing(view, moved.index)], along)
-    indices = legs.shown(view, moved.index)
-    seen = legs.walls(view.outline(moved.index) - start, [view.outline(i) for i in indices], along)
+    true, seen, indices = view.once("walls", moved.index, lambda: _walls(view, moved, start, axes))
     margin = size.max()
-    if legs.room(straight, seen).min() > -HIT * margin:
+    straight = start + np.linspace(0, 1, STRAIGHT)[:, None] * (goal @ axes)
+    if legs.room(straight[:, None].repeat(2, 1), seen).min() > -HIT * margin:
         return None
     points = legs.visits(plans, start, axes)
     depths = legs.room(points, seen)
-    chosen = legs.right_and_wrong(rng, plans, legs.room(points, true).min(1) >= FREE * margin, depths.min(1) <= -HIT * margin)
+    free, hits = legs.room(points, true).min(1) >= FREE * margin, depths.min(1) <= -HIT * margin
+    chosen = legs.right_and_wrong(rng, plans, free, hits, longer)
     if chosen is None:
         return None
-    right, wrong = chosen
-    hit = view.scene.objects[indices[int(legs.room(legs.visits(wrong[None], start, axes), seen).argmin())]].phrase
-    turned = [_ending(plan, axis, opposite[axis]) for plan in chosen]
-    ways = np.stack([right, wrong, *turned])
+    hit = view.scene.objects[indices[int(depths[chosen[1]].argmin())]].phrase
+    turned = [_ending(plans[i], axis, opposite[axis]) for i in chosen]
     least = SHORT * size.max()
-    return (goal, ways, hit) if all(np.abs(plan[plan != 0]).min() >= least for plan in turned) else None
+    return (goal, np.stack([*plans[list(chosen)], *turned]), hit) if all(np.abs(plan[plan != 0]).min() >= least for plan in turned) else None
+
+
+def _walls(view: View, moved: Seen, start: np.ndarray, axes: np.ndarray) -> tuple[legs.Walls, legs.Walls, list[int]]:
+    """What an object may run into, by solids and by what the clip shows, and the indices of the latter."""
+    indices = legs.blocking(view, 0.0, moved.index)
+    true = legs.walls(legs.outline(view, moved.index) - start, [legs.outline(view, i) for i in legs.standing(view, moved.index)], axes)
+    return true, legs.walls(legs.visible_outline(view, moved.index) - start, [legs.visible_outline(view, i) for i in indices], axes), indices
 
 
 def _beside(a: np.ndarray, b: np.ndarray, axis: int, sign: int, gap: float) -> np.ndarray:
