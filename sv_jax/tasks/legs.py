@@ -34,8 +34,8 @@ def _along(normals: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def room(points: np.ndarray, grown: Walls) -> np.ndarray:
-    """f64 [n, obstacles]: metres between each obstacle and the nearest leg of plans that visit `points` [n, legs + 1, 2]; negative: how deep
-    a leg goes into it."""
+    """f64 [n, obstacles]: metres between each obstacle and the nearest leg of plans that visit `points` [n, legs + 1, 2]; negative where a
+    leg goes into it: how deep."""
     found = np.empty((len(points), len(grown)))
     for i, (normals, reach) in enumerate(grown):
         out = (_along(normals, points.reshape(-1, 2)) - reach[:, None]).reshape(len(normals), *points.shape[:2])

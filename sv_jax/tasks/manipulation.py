@@ -62,7 +62,7 @@ def _shown(view: View, seen: Seen) -> bool:
 
 def _ways(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: str, near: bool, longer: bool) -> tuple | None:
     """The place [2] beside `other`, four plans [4, 3, 2], the right one first, and the phrase of what the second one runs into. None where
-    there are none without doubt, or where the place is not `near`, nearer than the opposite one."""
+    there are none without doubt, or where the place is nearer than the opposite one and `near` is false, or farther and it is true."""
     axis, sign = SIDES[side]
     axes, start = view_axes(view.scene.poses[0]), moved.object.center[:2]
     a, b = ((legs.outline(view, s.index) - start) @ axes.T for s in (moved, other))
@@ -87,15 +87,17 @@ def _ways(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: 
         return None
     hit = view.scene.objects[indices[int(depths[chosen[1]].argmin())]].phrase
     turned = [_ending(plans[i], axis, opposite[axis]) for i in chosen]
-    least = SHORT * size.max()
-    return (goal, np.stack([*plans[list(chosen)], *turned]), hit) if all(np.abs(plan[plan != 0]).min() >= least for plan in turned) else None
+    if any(np.abs(plan[plan != 0]).min() < SHORT * margin for plan in turned):
+        return None
+    return goal, np.stack([*plans[list(chosen)], *turned]), hit
 
 
 def _walls(view: View, moved: Seen, start: np.ndarray, axes: np.ndarray) -> tuple[legs.Walls, legs.Walls, list[int]]:
     """What an object may run into, by solids and by what the clip shows, and the indices of the latter."""
-    indices = legs.blocking(view, 0.0, moved.index)
-    true = legs.walls(legs.outline(view, moved.index) - start, [legs.outline(view, i) for i in legs.standing(view, moved.index)], axes)
-    return true, legs.walls(legs.visible_outline(view, moved.index) - start, [legs.visible_outline(view, i) for i in indices], axes), indices
+    standing, blocking = legs.standing(view, moved.index), legs.blocking(view, 0.0, moved.index)
+    solid, visible = legs.outline(view, moved.index) - start, legs.visible_outline(view, moved.index) - start
+    true = legs.walls(solid, [legs.outline(view, i) for i in standing], axes)
+    return true, legs.walls(visible, [legs.visible_outline(view, i) for i in blocking], axes), blocking
 
 
 def _beside(a: np.ndarray, b: np.ndarray, axis: int, sign: int, gap: float) -> np.ndarray:

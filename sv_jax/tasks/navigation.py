@@ -68,8 +68,8 @@ def _goal(start: np.ndarray, goal: np.ndarray, faced: np.ndarray) -> tuple[np.nd
 
 
 def _ways(view: View, rng: np.random.Generator, stops: tuple[Seen, ...], longer: bool) -> tuple[np.ndarray, np.ndarray, str] | None:
-    """The goal [2] along the axes, four plans [4, 3, 2], the right one first, and the phrase of what the second one runs into. What is right
-    and wrong must be so by solids and by what the clip shows; None otherwise."""
+    """The goal [2] along the axes, four plans [4, 3, 2], the right one first, and the phrase of what the second one runs into. None where
+    solids and what the clip shows do not both say what is right and wrong."""
     ends = stops[0].index, stops[1].index
     walker = legs.circle(WALKER[view.scene.scale])
     goal, axes = _goal(*(s.object.center[:2] for s in stops))
