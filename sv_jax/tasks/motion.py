@@ -185,7 +185,7 @@ def _object_turn(view: View, rng: np.random.Generator) -> QA | None:
     cases = view.once("turned", lambda: _turned(view))
     if not cases:
         return None
-    seen, *pair, angle = cases[rng.integers(len(cases))]
+    seen, pair, angle = cases[rng.integers(len(cases))]
     (called,), marks = refer.names(view, (seen,), rng, ("box",))
     shown = tuple(sorted({*range(pair[0], pair[1] + 1), *([0] if marks else [])}))
     sense, stated = SENSES[int(angle > 0)], f"{np.degrees(abs(angle)):.0f}"
@@ -193,7 +193,7 @@ def _object_turn(view: View, rng: np.random.Generator) -> QA | None:
     if rng.random() < 0.5:
         return _between(
             view, rng, pair, "rotation", OBJECT_TEMPLATES, facts, unit="°", answer=stated, answer_type="number",
-            answer_si=float(abs(angle)), called=called, frames=shown, marks=marks,
+            answer_si=abs(angle), called=called, frames=shown, marks=marks,
         )  # fmt: skip
     options = SENSES[:: 1 if rng.random() < 0.5 else -1]
     letter = LETTERS[options.index(sense)]
@@ -203,7 +203,7 @@ def _object_turn(view: View, rng: np.random.Generator) -> QA | None:
     )  # fmt: skip
 
 
-def _turned(view: View) -> list[tuple[Seen, int, int, float]]:
+def _turned(view: View) -> list[tuple[Seen, tuple[int, int], float]]:
     """Objects, pairs of frames and the angles in radians, counter-clockwise from above, by which they turned: longish objects of which all
     frames between the two show enough to tell where their longer sides point, so that one can follow them, however alike their ends."""
     cases = []
@@ -216,7 +216,7 @@ def _turned(view: View) -> list[tuple[Seen, int, int, float]]:
         for i, j in combinations(range(len(yaws)), 2):
             angle, steps = yaws[j] - yaws[i], np.abs(np.diff(yaws[i : j + 1]))
             if TOTAL[0] <= abs(angle) <= TOTAL[1] and steps.max() < STEP and all(clear[i : j + 1]):
-                cases.append((seen, i, j, angle))
+                cases.append((seen, (i, j), float(angle)))
     return cases
 
 
@@ -227,7 +227,7 @@ def _points(view: View, index: int, frame: int, angle: float) -> bool:
     row, column = np.nonzero(view.mask(index, frame))
     points = geometry.points_at(view.scene.depth[frame, row, column], column, row, view.scene.K, view.scene.poses[frame])
     off = (_heading(geometry.hull(points[:, :2])) - angle) % np.pi
-    return min(off, np.pi - off) <= LIKE
+    return bool(min(off, np.pi - off) <= LIKE)
 
 
 def _heading(corners: np.ndarray) -> float:
