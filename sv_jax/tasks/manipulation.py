@@ -120,22 +120,22 @@ def _question(view, rng, moved: Seen, other: Seen, side: str, goal: np.ndarray, 
     order = rng.permutation(len(ways)).tolist()
     facts = [f"goal in {unit}: {_place(goal, unit)}"]
     for way, letter in zip(order, LETTERS, strict=False):
-        ending = (", free", f", hits {hit}", "", "")[way]
+        ending = (" free", f" hits {hit}", "", "")[way]
         facts.append(f"{letter}: {_place(ways[way].sum(0), unit)}{ending}")
     answer = LETTERS[order.index(0)]
     called, marks = refer.names(view, (moved, other), rng)
     question = TEMPLATES[rng.integers(len(TEMPLATES))].format(a=called[0], b=called[1], side=side)
     return refer.record(
         view, "manipulation_plan", f"{moved.phrase}, {other.phrase}",
-        f"{moved.phrase} {side} {other.phrase}; {'; '.join(facts)}; {answer}",
+        f"{'; '.join(facts)}; {answer}",
         question=question[0].upper() + question[1:] + AXES, options=tuple(_steps(ways[way], unit) for way in order), answer=answer,
         answer_type="choice", marks=marks,
     )  # fmt: skip
 
 
 def _place(move: np.ndarray, unit: str) -> str:
-    """ "right 14, toward 8.0": a movement [2] in metres along the axes."""
-    return ", ".join(f"{two[int(length > 0)]} {units.in_unit(abs(length), unit)}" for length, two in zip(move, WORDS, strict=True))
+    """ "right 14 toward 8.0": a movement [2] in metres along the axes."""
+    return " ".join(f"{two[int(length > 0)]} {units.in_unit(abs(length), unit)}" for length, two in zip(move, WORDS, strict=True))
 
 
 def _steps(plan: np.ndarray, unit: str) -> str:

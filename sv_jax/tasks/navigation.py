@@ -99,9 +99,9 @@ def _ways(view: View, rng: np.random.Generator, stops: tuple[Seen, ...], longer:
 def _question(view, rng, stops: tuple[Seen, ...], goal: np.ndarray, ways: np.ndarray, hit: str) -> QA:
     order = rng.permutation(len(ways)).tolist()
     start, end, faced = (seen.phrase for seen in stops)
-    facts = [f"{start} to {end}, facing {faced}: {_place(goal)}"]
+    facts = [f"goal in m: {_place(goal)}"]
     for way, letter in zip(order, LETTERS, strict=False):
-        ending = (", free", f", hits {hit}", "", "")[way]
+        ending = (" free", f" hits {hit}", "", "")[way]
         facts.append(f"{letter}: {_place(ways[way].sum(0))}{ending}")
     answer = LETTERS[order.index(0)]
     called, marks = refer.names(view, stops, rng, ("point",))
@@ -113,9 +113,9 @@ def _question(view, rng, stops: tuple[Seen, ...], goal: np.ndarray, ways: np.nda
 
 
 def _place(move: np.ndarray) -> str:
-    """ "ahead 60 m, left 24 m": a movement [2] along the axes."""
+    """ "ahead 60 left 24": a movement [2] along the axes."""
     words = (("back", "ahead"), ("right", "left"))
-    return ", ".join(f"{two[int(length > 0)]} {units.with_unit(abs(length), 'm')}" for length, two in zip(move, words, strict=True))
+    return " ".join(f"{two[int(length > 0)]} {units.in_unit(abs(length), 'm')}" for length, two in zip(move, words, strict=True))
 
 
 def _commands(plan: np.ndarray) -> str:
