@@ -9,7 +9,7 @@ import numpy as np
 
 from sv_jax.errors import unknown
 from sv_jax.scenes.scene import Scene
-from sv_jax.tasks import choices, existence, motion, numbers, order, plans, relations, rooms
+from sv_jax.tasks import choices, existence, manipulation, motion, navigation, numbers, order, plans, relations, rooms
 from sv_jax.tasks.qa import QA
 from sv_jax.tasks.view import View
 
@@ -33,6 +33,8 @@ TASKS: dict[str, Task] = {
     "room_size": rooms.room_size,
     "appearance_order": order.appearance_order,
     "spatial_relation": relations.spatial_relation,
+    "manipulation_plan": manipulation.manipulation_plan,
+    "navigation": navigation.navigation,
 }
 
 

@@ -1,20 +1,23 @@
-"""Tasks about two frames: view_change and rotation, how the camera moved and turned between them, and object_matching."""
+"""Tasks about two frames: view_change and rotation, how the camera moved and the camera or an object turned, and object_matching."""
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 
-from sv_jax.tasks import refer, units
+from sv_jax.tasks import geometry, refer, units
 from sv_jax.tasks.qa import LETTERS, QA
-from sv_jax.tasks.view import Seen, View
+from sv_jax.tasks.view import UNHIDDEN, Seen, View
 
 MOVED = 0.1  # median depths that the camera moves, at least
 TURNED = np.radians(15)  # of a turn that is asked for by its direction
 CLEAR = 2.0  # how far the largest component exceeds the others
 TOTAL = np.radians(10), np.radians(170)  # least and most of an angle that is asked for
 SHARED = 0.3  # of a frame's points that the other frame shows, too
+STEP = np.radians(40)  # of an object's turn from frame to frame, at most, so that the eye can follow it
+LONG = 1.25  # ratio of the sides of an object whose turn is asked for, at least
+LIKE = np.radians(2)  # within which what a frame shows of it, seen from above, points where it does
 VIEWPOINT = np.radians(20), np.radians(120)  # between the directions from which two frames see a matched object
 
 AXES = (("left", "right"), ("up", "down"), ("backward", "forward"))  # of the camera: -x and x, -y and y, -z and z
@@ -43,6 +46,19 @@ ROTATION_TEMPLATES = (
     "Give the angle in degrees of the rotation that turns the camera of {f} into that of {g}.",
     "In degrees, how much does the camera's orientation differ between {f} and {g}?",
 )
+OBJECT_TEMPLATES = (
+    "By how many degrees did {a} turn about its vertical axis between {f} and {g}?",
+    "Through what angle, in degrees, did {a} turn on the spot from {f} to {g}?",
+    "Give the angle in degrees by which {a} itself turned, seen from above, between {f} and {g}.",
+    "In degrees, how far did {a} rotate on the ground between {f} and {g}, however the camera moved?",
+)
+SENSE_TEMPLATES = (
+    "Seen from above, which way did {a} turn about its vertical axis between {f} and {g}?",
+    "Which way did {a} itself turn from {f} to {g}, seen from above?",
+    "From {f} to {g}, in which sense did {a} rotate, as one would see it from above?",
+    "However the camera moved: which way did {a} turn on the spot between {f} and {g}, seen from above?",
+)
+SENSES = ("clockwise", "counter-clockwise")
 MATCH_TEMPLATES = (
     "Which box in the last frame holds the object in the red box in the first frame?",
     "The red box in the first frame marks an object. Which box in the last frame marks the same object?",
@@ -74,37 +90,46 @@ def view_change(view: View, rng: np.random.Generator) -> QA | None:
     """Which way the camera moved, which way it turned, or how far it moved between two frames.
 
     An orbit to the right turns left, so that plain words would be in doubt: movement and turn are asked for apart. The options are the
-    two ends of one axis, because the camera's usual motion makes the others easy to rule out."""
-    kinds: dict[str, list[tuple]] = {"move": [], "turn": [], "distance": []}
+    two ends of one axis, because the camera's usual motion makes the others easy to rule out. As a walk leads forward, some questions go
+    back in time, and an axis is asked about where both its ends could be the answer."""
+    kinds: dict[str, dict | list] = {"move": {}, "turn": {}, "distance": []}
     for pair in _pairs(view):
         rotation, position = relative_pose(view, *pair)
         if np.linalg.norm(position) >= MOVED * view.once("typical depth", pair[0], lambda f=pair[0]: _typical_depth(view, f)):
-            kinds["distance"].append((pair,))
-            kinds["move"] += [(pair, axis) for axis in _dominant(position)]
-        kinds["turn"] += [(pair, axis) for axis in _dominant(turns(rotation)) if abs(turns(rotation)[axis]) >= TURNED]
+            kinds["distance"] += [pair] if pair[0] < pair[1] else []
+            _sort(kinds["move"], pair, position, 0.0)
+        _sort(kinds["turn"], pair, turns(rotation), TURNED)
+    for kind in ("move", "turn"):
+        kinds[kind] = {axis: ends for axis, ends in kinds[kind].items() if all(ends)}
     found = [kind for kind, cases in kinds.items() if cases]
     if not found:
         return None
     kind = found[rng.integers(len(found))]
-    case = kinds[kind][rng.integers(len(kinds[kind]))]
-    return {"move": _move, "turn": _turn, "distance": _distance}[kind](view, rng, *case)
+    cases = kinds[kind]
+    if kind == "distance":
+        return _distance(view, rng, cases[rng.integers(len(cases))])
+    axis = list(cases)[rng.integers(len(cases))]
+    pairs = cases[axis][rng.integers(2)]
+    return {"move": _move, "turn": _turn}[kind](view, rng, pairs[rng.integers(len(pairs))], axis)
+
+
+def _sort(cases: dict[int, tuple[list, list]], pair: tuple[int, int], values: np.ndarray, least: float) -> None:
+    """Put a pair of frames under the axis of the component of `values` [3] that clearly exceeds the others, and `least`, by its sign."""
+    first, second, _ = np.argsort(-np.abs(values))
+    if abs(values[first]) >= max(least, CLEAR * abs(values[second])):
+        cases.setdefault(int(first), ([], []))[int(values[first] > 0)].append(pair)
 
 
 def _pairs(view: View) -> list[tuple[int, int]]:
-    """Pairs of frames, earlier first, of which the second shows enough of what the first shows."""
-    return [pair for pair in combinations(range(len(view.scene.poses)), 2) if view.overlap(*pair) >= SHARED]
+    """Pairs of frames, in both orders, each of which shows enough of what the other shows."""
+    pairs = permutations(range(len(view.scene.poses)), 2)
+    return [(i, j) for i, j in pairs if view.overlap(i, j) >= SHARED <= view.overlap(j, i)]
 
 
 def _typical_depth(view: View, frame: int) -> float:
     """Median depth in metres of what a frame shows, the sky left out."""
     depth = view.scene.depth[frame]
     return float(np.median(depth[np.isfinite(depth)]))
-
-
-def _dominant(values: np.ndarray) -> list[int]:
-    """The index of the component [3] that clearly exceeds the others in size, if there is one."""
-    first, second, _ = np.argsort(-np.abs(values))
-    return [int(first)] if abs(values[first]) >= CLEAR * abs(values[second]) else []
 
 
 def _move(view: View, rng: np.random.Generator, pair: tuple[int, int], axis: int) -> QA:
@@ -150,8 +175,73 @@ def _distance(view: View, rng: np.random.Generator, pair: tuple[int, int]) -> QA
 
 
 def rotation(view: View, rng: np.random.Generator) -> QA | None:
+    """How an object turned between two frames, or the camera; the other where the scene does not allow it."""
+    kinds = (_object_turn, _camera_turn) if rng.random() < 0.5 else (_camera_turn, _object_turn)
+    return kinds[0](view, rng) or kinds[1](view, rng)
+
+
+def _object_turn(view: View, rng: np.random.Generator) -> QA | None:
+    """The angle in degrees by which an object turned about its vertical axis between two frames, or which way."""
+    cases = view.once("turned", lambda: _turned(view))
+    if not cases:
+        return None
+    seen, pair, angle = cases[rng.integers(len(cases))]
+    (called,), marks = refer.names(view, (seen,), rng, ("box",))
+    shown = tuple(sorted({*range(pair[0], pair[1] + 1), *([0] if marks else [])}))
+    sense, stated = SENSES[int(angle > 0)], f"{np.degrees(abs(angle)):.0f}"
+    facts = f"{seen.phrase}: {stated} deg {sense}"
+    if rng.random() < 0.5:
+        return _between(
+            view, rng, pair, "rotation", OBJECT_TEMPLATES, facts, unit="°", answer=stated, answer_type="number",
+            answer_si=abs(angle), called=called, frames=shown, marks=marks,
+        )  # fmt: skip
+    options = SENSES[:: 1 if rng.random() < 0.5 else -1]
+    letter = LETTERS[options.index(sense)]
+    return _between(
+        view, rng, pair, "rotation", SENSE_TEMPLATES, f"{facts}; {sense}: {letter}", options=options, answer=letter,
+        answer_type="choice", called=called, frames=shown, marks=marks,
+    )  # fmt: skip
+
+
+def _turned(view: View) -> list[tuple[Seen, tuple[int, int], float]]:
+    """Objects, pairs of frames and the angles in radians, counter-clockwise from above, by which they turned: longish objects of which all
+    frames between the two show enough to tell where their longer sides point, so that one can follow them, however alike their ends."""
+    cases = []
+    for seen in view.moving:
+        width, depth = seen.object.size[:2]
+        if max(width, depth) < LONG * min(width, depth):
+            continue
+        yaws = np.unwrap(seen.object.motion[:, 3])
+        clear = [_points(view, seen.index, frame, yaw + np.pi / 2 * (depth > width)) for frame, yaw in enumerate(yaws)]
+        for i, j in combinations(range(len(yaws)), 2):
+            angle, steps = yaws[j] - yaws[i], np.abs(np.diff(yaws[i : j + 1]))
+            if TOTAL[0] <= abs(angle) <= TOTAL[1] and steps.max() < STEP and all(clear[i : j + 1]):
+                cases.append((seen, (i, j), float(angle)))
+    return cases
+
+
+def _points(view: View, index: int, frame: int, angle: float) -> bool:
+    """Whether a frame clearly shows an object whose points, seen from above, lie along an angle in radians."""
+    if view.box(index, frame) is None or view.share(index, frame) < UNHIDDEN:
+        return False
+    row, column = np.nonzero(view.mask(index, frame))
+    points = geometry.points_at(view.scene.depth[frame, row, column], column, row, view.scene.K, view.scene.poses[frame])
+    off = (_heading(geometry.hull(points[:, :2])) - angle) % np.pi
+    return bool(min(off, np.pi - off) <= LIKE)
+
+
+def _heading(corners: np.ndarray) -> float:
+    """Angle in radians of the longer sides of the smallest rectangle around a convex outline [n, 2]."""
+    edges = np.roll(corners, -1, 0) - corners
+    angles = np.arctan2(edges[:, 1], edges[:, 0])
+    sides = [np.ptp(corners @ [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]], axis=0) for a in angles]
+    best = int(np.argmin([np.prod(side) for side in sides]))
+    return float(angles[best] + np.pi / 2 * (sides[best][1] > sides[best][0]))
+
+
+def _camera_turn(view: View, rng: np.random.Generator) -> QA | None:
     """The total angle in degrees by which the camera's orientation differs between two frames."""
-    pairs = [pair for pair in _pairs(view) if TOTAL[0] <= total(relative_pose(view, *pair)[0]) <= TOTAL[1]]
+    pairs = [pair for pair in _pairs(view) if pair[0] < pair[1] and TOTAL[0] <= total(relative_pose(view, *pair)[0]) <= TOTAL[1]]
     if not pairs:
         return None
     pair = pairs[rng.integers(len(pairs))]
@@ -164,12 +254,13 @@ def rotation(view: View, rng: np.random.Generator) -> QA | None:
     )  # fmt: skip
 
 
-def _between(view, rng, pair: tuple[int, int], task: str, templates, facts: str, **fields) -> QA:
-    """A question about two frames; it has no anchors, as in the paper."""
+def _between(view, rng, pair: tuple[int, int], task: str, templates, facts: str, called: str = "", **fields) -> QA:
+    """A question about two frames, or about the object `called` in them; it has no anchors, as in the paper."""
     f, g = (frame_name(view, i) for i in pair)
     unit = units.NAMES.get(fields.get("unit"))
-    question = templates[rng.integers(len(templates))].format(f=f, g=g, unit=unit)
-    return refer.record(view, task, None, f"from {f} to {g}: {facts}", scaled=False, question=question, frames=pair, **fields)
+    question = templates[rng.integers(len(templates))].format(a=called, f=f, g=g, unit=unit)
+    frames = fields.pop("frames", tuple(sorted(pair)))
+    return refer.record(view, task, None, f"from {f} to {g}: {facts}", scaled=False, question=question, frames=frames, **fields)
 
 
 def frame_name(view: View, frame: int) -> str:

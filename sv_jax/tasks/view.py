@@ -51,12 +51,15 @@ class View:
     @cached_property
     def seen(self) -> tuple[Seen, ...]:
         """The objects at rest that the first frame clearly shows, from left to right."""
+        return self._shown(moving=False)
+
+    def _shown(self, moving: bool) -> tuple[Seen, ...]:
         width = self.scene.ids.shape[2]
         phrases = [o.phrase for o in self.scene.objects]
         found = []
         for index, thing in enumerate(self.scene.objects):
             box = self.box(index)
-            if box is None or thing.motion is not None or self.share(index) < UNHIDDEN:
+            if box is None or (thing.motion is not None) != moving or self.share(index) < UNHIDDEN:
                 continue
             depth = float(self.scene.depth[0][self.mask(index)].min())
             found.append(Seen(index, thing, phrases.count(thing.phrase) == 1, box, depth, 50 * (box[0] + box[2]) // width))
@@ -162,3 +165,8 @@ class View:
     @cached_property
     def _kept(self) -> dict:
         return {}
+
+    @cached_property
+    def moving(self) -> tuple[Seen, ...]:
+        """As `seen`, the objects that do not rest."""
+        return self._shown(moving=True)

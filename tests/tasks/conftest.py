@@ -23,4 +23,4 @@ def many(scenes):
 @pytest.fixture(scope="session")
 def full():
     """Two full scenes of every scale."""
-    return list(generate_many([(scale, seed) for scale in SCALES for seed in (101, 103)], kind="full", frames=8, size=(224, 224)))
+    return list(generate_many([(scale, seed) for scale in SCALES for seed in (101, 103)], kind="full", frames=6, size=(168, 168)))

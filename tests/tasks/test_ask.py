@@ -205,7 +205,7 @@ def test_empty_scene_gives_nothing(scenes):
 def test_every_task_is_asked_at_every_scale(questions):
     asked = Counter((qa.task, qa.scale) for qa in questions)
     rare = {"object_matching", "route_plan", "obstacles", "area_estimation"}  # of few scenes or scales: see test_recompute.py
-    rare |= {"room_size", "appearance_order", "spatial_relation"}  # of full worlds
+    rare |= {"room_size", "appearance_order", "spatial_relation", "manipulation_plan", "navigation"}  # of full worlds
     assert all(asked[task, scale] for task in set(TASKS) - rare for scale in SCALES)
 
 
