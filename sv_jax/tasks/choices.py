@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
 
 MARGIN = 0.15  # relative gap from which heights are compared
+MOST = 0.8  # of the height of the shorter object that the clip must show
 AMONG = 6  # objects from which sets are chosen: all sets of a dozen would take long
 SIDE_TEMPLATES = (
     "Which is further {side} in the first frame?",
@@ -47,10 +48,10 @@ def _choice(view, rng, winner: Seen, other: Seen, task: str, question: str, ends
 
 
 def position_comparison(view: View, rng: np.random.Generator) -> QA | None:
-    """Which of two objects is further left (or right) in the first frame; their boxes stand apart sideways."""
+    """Which of two objects is further left (or right) in the first frame; they stand apart sideways, hidden parts and all."""
     pairs = [
-        (a, b) for a, b in combinations(view.seen, 2)
-        if a.phrase != b.phrase and a.box[2] + 0.125 * min(a.box[2] - a.box[0], b.box[2] - b.box[0]) < b.box[0]
+        (a, b) for a, b in permutations(view.seen, 2)
+        if a.phrase != b.phrase and refer.beside(a, b)
     ]  # fmt: skip
     if not pairs:
         return None
@@ -75,8 +76,14 @@ def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
 
 
 def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:
-    """Whether `a` is taller by the margin, and what the clip shows of both says so too."""
-    return (a.height - b.height) / a.height >= MARGIN and view.visible_height(a) >= 1.05 * view.visible_height(b)
+    """Whether `a` is taller by the margin and also ends higher up, should `a` or `b` stand on something; and the clip shows that: more of
+    `a` than the whole of `b`, most of which it shows, too."""
+    return (
+        (a.height - b.height) / a.height >= MARGIN
+        and a.top > b.top
+        and view.visible_height(a) >= 1.05 * max(b.height, view.visible_height(b))
+        and view.visible_height(b) >= MOST * b.height
+    )
 
 
 def relative_distance(view: View, rng: np.random.Generator) -> QA | None:
@@ -88,7 +95,9 @@ def relative_distance(view: View, rng: np.random.Generator) -> QA | None:
         for anchor in among
         for count in range(2, 5)
         for options in combinations([seen for seen in among if seen is not anchor], count)
-        if len({seen.phrase for seen in (anchor, *options)}) == count + 1 and _clearly_closest(view, anchor, options)
+        if len({seen.phrase for seen in (anchor, *options)}) == count + 1
+        and refer.nameable((anchor, *options))
+        and _clearly_closest(view, anchor, options)
     ]
     deceiving = [(anchor, options) for anchor, options in sets if _looks_closest(anchor, options) is not _closest(view, anchor, options)]
     if deceiving and rng.random() < 0.5:

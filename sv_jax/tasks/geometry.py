@@ -40,6 +40,22 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes x0, y0, x1, y1."""
+    across, up = (max(0.0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
+    return across * up / (sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - across * up)
+
+
+def corners(solids: Sequence[Solid]) -> np.ndarray:
+    """Corners [8 n, 3] of the boxes around solids, along their own axes."""
+    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    placed = []
+    for solid in solids:
+        cos, sin = np.cos(solid.yaw), np.sin(solid.yaw)
+        placed.append(solid.center + signs * solid.size / 2 @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]))
+    return np.concatenate(placed)
+
+
 def inner_pixel(mask: np.ndarray) -> tuple[int, int, int]:
     """Column and row of a pixel deepest inside a bool mask [H, W], and how many pixels deep it is (1 at the edge)."""
     inside = np.pad(mask, 1)

@@ -6,6 +6,7 @@ from itertools import permutations
 
 import numpy as np
 
+from sv_jax.scenes.scene import Object
 from sv_jax.tasks import geometry, refer, units
 from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
@@ -95,8 +96,14 @@ def _side(angle: float, doubt: float) -> str | None:
 
 def _turn(view: View, stops: tuple[Seen, ...]) -> str | None:
     """The turn of a route; None where it is in doubt: also if one turned already in front of the object, or went by what is visible."""
-    others = [seen for seen in view.seen if seen not in stops]
-    if any(_near(other, a, b) for a, b in _legs(stops) for other in others) or _near(stops[2], *stops[:2]) or _near(stops[0], *stops[1:]):
+    if any(stop.object.parent is not None for stop in stops) or not all(_inside(view, *leg) for leg in _legs(stops)):
+        return None
+    others = [thing for thing in view.scene.objects if not any(thing is stop.object for stop in stops)]
+    if (
+        any(_near(other, a, b) for a, b in _legs(stops) for other in others)
+        or _near(stops[2].object, *stops[:2])
+        or _near(stops[0].object, *stops[1:])
+    ):
         return None
     if any(np.linalg.norm(_ground(b) - _ground(a)) < 1.5 * (_reach(a) + _reach(b)) for a, b in _legs(stops)):
         return None
@@ -107,11 +114,26 @@ def _turn(view: View, stops: tuple[Seen, ...]) -> str | None:
     return turn if turn == _side(_angle(a, before, c), 0.0) == _side(_angle(*shown), 0.0) else None
 
 
-def _near(other: Seen, a: Seen, b: Seen) -> bool:
+def _near(other: Object, a: Seen, b: Seen) -> bool:
     """Whether the straight way between two objects touches the circle around another one."""
-    start, way, place = _ground(a), _ground(b) - _ground(a), _ground(other)
+    start, way, place = _ground(a), _ground(b) - _ground(a), other.center[:2]
     along = np.clip((place - start) @ way / (way @ way), 0, 1)
-    return bool(np.linalg.norm(start + along * way - place) <= _reach(other))
+    return bool(np.linalg.norm(start + along * way - place) <= np.hypot(*other.size[:2]) / 2)
+
+
+def _inside(view: View, a: Seen, b: Seen) -> bool:
+    """Whether the straight way between two objects stays inside the room, if there is one: it crosses none of its walls."""
+    if view.scene.room is None:
+        return True
+    corners = view.scene.room.corners
+    p, q = _ground(a), _ground(b)
+
+    def left(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> bool:
+        (x, y), (u, v) = end - start, point - start
+        return bool(x * v > y * u)
+
+    walls = zip(corners, np.roll(corners, -1, 0), strict=True)
+    return not any(left(p, q, c) != left(p, q, d) and left(c, d, p) != left(c, d, q) for c, d in walls)
 
 
 def obstacles(view: View, rng: np.random.Generator) -> QA | None:
