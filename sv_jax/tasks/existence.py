@@ -91,8 +91,9 @@ def _cases(view: View, relation: str, kind: str) -> dict[bool, list[tuple[Seen, 
     cases: dict[bool, list[tuple[Seen, str]]] = {True: [], False: []}
     if kind == "any" and not view.bare:
         return cases
-    for anchor, noun in product(view.seen, sorted({NOUNS[kind](seen.object) for seen in view.seen})):
-        others = [s for i, s in _members(view, NOUNS[kind], noun) if i != anchor.index]
+    members = {noun: _members(view, NOUNS[kind], noun) for noun in sorted({NOUNS[kind](seen.object) for seen in view.seen})}
+    for anchor, noun in product(view.seen, members):
+        others = [s for i, s in members[noun] if i != anchor.index]
         held = [RELATIONS[relation](seen, anchor) if seen else None for seen in others]
         if held and None not in held:
             cases[any(held)].append((anchor, noun))

@@ -61,8 +61,10 @@ def route_plan(view: View, rng: np.random.Generator) -> QA | None:
 def _routes(view: View) -> dict[str, list[tuple[Seen, ...]]]:
     """Every route without doubt, under its turn."""
     routes: dict[str, list[tuple[Seen, ...]]] = {}
-    for stops in permutations(view.seen, 3):
-        if (turn := _turn(view, stops)) is not None:
+    stands = [seen for seen in view.seen if seen.object.parent is None]
+    clear = {(a.index, b.index) for a, b in permutations(stands, 2) if _clear(view, a, b)}
+    for stops in permutations(stands, 3):
+        if all((a.index, b.index) in clear for a, b in _legs(stops)) and (turn := _turn(view, stops)) is not None:
             routes.setdefault(turn, []).append(stops)
     return routes
 
@@ -96,22 +98,18 @@ def _side(angle: float, doubt: float) -> str | None:
 
 def _turn(view: View, stops: tuple[Seen, ...]) -> str | None:
     """The turn of a route; None where it is in doubt: also if one turned already in front of the object, or went by what is visible."""
-    if any(stop.object.parent is not None for stop in stops) or not all(_inside(view, *leg) for leg in _legs(stops)):
-        return None
-    others = [thing for thing in view.scene.objects if not any(thing is stop.object for stop in stops)]
-    if (
-        any(_near(other, a, b) for a, b in _legs(stops) for other in others)
-        or _near(stops[2].object, *stops[:2])
-        or _near(stops[0].object, *stops[1:])
-    ):
-        return None
-    if any(np.linalg.norm(_ground(b) - _ground(a)) < 1.5 * (_reach(a) + _reach(b)) for a, b in _legs(stops)):
-        return None
     a, b, c = (_ground(seen) for seen in stops)
     before = b - (b - a) / np.linalg.norm(b - a) * _reach(stops[1])
     shown = [np.mean(view.span(s.index), 0)[:2] for s in stops]
     turn = _side(_angle(a, b, c), DOUBT)
     return turn if turn == _side(_angle(a, before, c), 0.0) == _side(_angle(*shown), 0.0) else None
+
+
+def _clear(view: View, a: Seen, b: Seen) -> bool:
+    """Whether the straight way between two objects is long enough, stays inside the room and touches no other object."""
+    if np.linalg.norm(_ground(b) - _ground(a)) < 1.5 * (_reach(a) + _reach(b)) or not _inside(view, a, b):
+        return False
+    return not any(_near(other, a, b) for i, other in enumerate(view.scene.objects) if i not in (a.index, b.index))
 
 
 def _near(other: Object, a: Seen, b: Seen) -> bool:

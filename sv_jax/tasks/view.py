@@ -15,6 +15,7 @@ from sv_jax.tasks import geometry, units
 VISIBLE = 0.002  # share of the frame's pixels from which an object counts as visible (25 pixels of 112x112) …
 UNHIDDEN = 0.6  # … with this share of its silhouette, …
 SIDE = 0.03  # … and share of the frame's side that its box must reach both ways
+GRID = 32  # rows and columns of points by which the overlap of two frames is measured
 SAME_BOX = 0.5  # intersection over union of two boxes from which one may be taken for the other
 WHOLE = 0.95  # share of its silhouette from which nothing that matters of an object is hidden
 
@@ -113,27 +114,37 @@ class View:
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places of all pixels of the clip, those of each id together, and where each id's begin: one pass for all objects."""
-        ids = self.scene.ids.ravel()
-        starts = np.concatenate([[0], np.cumsum(np.bincount(ids, minlength=len(self.scene.objects) + 1))])
-        return np.argsort(ids, kind="stable"), starts
+        """Places of the objects' pixels in the clip, those of each together, and where each object's begin: one pass for all."""
+        places = np.flatnonzero(self.scene.ids)
+        starts = np.concatenate([[0], np.cumsum(self.pixels.sum(0))])
+        return places[np.argsort(self.scene.ids.ravel()[places], kind="stable")], starts
 
     def cloud(self, index: int) -> np.ndarray:
         """f64 [n, 3]: the visible world points of an object, over all frames."""
         return self.once("cloud", index, lambda: self._cloud(index))
 
     def _cloud(self, index: int) -> np.ndarray:
-        order, starts = self._sorted
-        frame, row, column = np.unravel_index(order[starts[index + 1] : starts[index + 2]], self.scene.ids.shape)
-        return geometry.points_at(self.scene.depth[frame, row, column], column, row, self.scene.K, self.scene.poses[frame])
+        width = self.scene.ids.shape[2]
+        points = np.empty((3, self.pixels[:, index].sum())).T  # columns lie together: most uses go along them
+        ends = np.cumsum(self.pixels[:, index])
+        depth, places = self.scene.depth.reshape(len(ends), -1), self._places(index)
+        for frame, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+            place = places[start:end] - frame * depth.shape[1]
+            row, column = np.divmod(place, width)
+            points[start:end] = geometry.points_at(depth[frame, place], column, row, self.scene.K, self.scene.poses[frame])
+        return points
 
-    def thin(self, index: int) -> np.ndarray:
+    def _places(self, index: int) -> np.ndarray:
+        order, starts = self._sorted
+        return order[starts[index] : starts[index + 1]]
+
+    def thin(self, index: int) -> geometry.Tree:
         """`cloud` without points that share a cube of half a pixel's side with another one."""
-        return self.once("thin", index, lambda: geometry.thinned(self.cloud(index), self._side(index) / 2))
+        return self.once("thin", index, lambda: geometry.tree(geometry.thinned(self.cloud(index), self._side(index) / 2)))
 
     def _side(self, index: int) -> float:
         """Metres that a pixel spans where an object is nearest to the camera."""
-        return float(self.scene.depth[self.scene.ids == index + 1].min() / self.scene.K[1, 1])
+        return float(self.scene.depth.ravel()[self._places(index)].min() / self.scene.K[1, 1])
 
     def span(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest coordinates [3] of an object's visible points."""
@@ -170,17 +181,18 @@ class View:
         return true if true * (1 - 1e-6) <= geometry.approach(self.thin(i), self.thin(j)) < 1.05 * true else None
 
     def overlap(self, i: int, j: int) -> float:
-        """Share of the points of frame i that lie in the image of frame j, of every eighth row and column: all would take long."""
-        return self.once("overlap", i, j, lambda: self._overlap(i, j))
+        """Share of the points of frame i that lie in the image of frame j, of some GRID rows and columns: all would take long."""
+        return float(self.once("overlaps", i, lambda: self._overlaps(i))[j])
 
-    def _overlap(self, i: int, j: int) -> float:
+    def _overlaps(self, i: int) -> np.ndarray:
         height, width = self.scene.ids.shape[1:]
-        rows, columns = np.mgrid[:height:8, :width:8]
-        depth = self.scene.depth[i, ::8, ::8]
+        down, across = max(1, height // GRID), max(1, width // GRID)
+        rows, columns = np.mgrid[:height:down, :width:across]
+        depth = self.scene.depth[i, ::down, ::across]
         hit = np.isfinite(depth)
         points = geometry.points_at(depth[hit], columns[hit], rows[hit], self.scene.K, self.scene.poses[i])
-        x, y, z = camera.project(points, self.scene.K, self.scene.poses[[j]])[0].T
-        return float(((z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).mean())
+        x, y, z = np.moveaxis(camera.project(points, self.scene.K, self.scene.poses), -1, 0)
+        return ((z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).mean(1)
 
     @cached_property
     def bare(self) -> bool:
