@@ -12,6 +12,7 @@ from sv_jax.tasks.view import Seen, View
 
 MARGIN = 0.15  # relative gap from which heights are compared
 MOST = 0.8  # of the height of the shorter object that the clip must show
+TOLD = 0.8  # share of marks where names would tell the answer
 AMONG = 6  # objects from which sets are chosen: all sets of a dozen would take long
 SIDE_TEMPLATES = (
     "Which is further {side} in the first frame?",
@@ -33,12 +34,14 @@ CLOSEST_TEMPLATES = (
 )
 
 
-def _choice(view, rng, winner: Seen, other: Seen, task: str, question: str, ends: tuple[str, str], end: str = "") -> QA:
+def _choice(
+    view, rng, winner: Seen, other: Seen, task: str, question: str, ends: tuple[str, str], end: str = "", marked: float = refer.MARK_SHARE
+) -> QA:
     """A coin decides whether the right answer is A or B. The reasoning states A, then B, which of them stands at which of two ends, and
     which at the `end` asked for, if one may ask for both: small steps, each of which needs only what has been said."""
     right = int(rng.integers(2))
     options = (winner, other) if right == 0 else (other, winner)
-    called, marks = refer.names(view, options, rng)
+    called, marks = refer.names(view, options, rng, share=marked)
     clauses = "; ".join(refer.clause(view, seen, letter) for seen, letter in zip(options, LETTERS, strict=False))
     facts = f"{clauses}; {refer.order(options, ends)}{end and f'; {end}: {LETTERS[right]}'}"
     semantic = ", ".join(seen.phrase for seen in options)
@@ -62,17 +65,22 @@ def position_comparison(view: View, rng: np.random.Generator) -> QA | None:
 
 
 def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
-    """Which of two objects is taller. Half of the time, if it can, it takes a pair whose image heights say the opposite."""
+    """Which of two objects is taller. Half of the time, if it can, it takes a pair of one class, else half of the time one whose image
+    heights say the opposite. Two classes mostly tell which is taller without a look: then marks take the place of their names."""
     ordered = [sorted(pair, key=lambda s: -s.height) for pair in combinations(view.seen, 2)]
     pairs = [(a, b) for a, b in ordered if a.phrase != b.phrase and _clearly_taller(view, a, b)]
     deceiving = [(a, b) for a, b in pairs if a.box[3] - a.box[1] < b.box[3] - b.box[1]]
-    if deceiving and rng.random() < 0.5:
-        pairs = deceiving
+    alike = [(a, b) for a, b in pairs if a.object.name == b.object.name]
+    for preferred in (alike, deceiving):
+        if preferred and rng.random() < 0.5:
+            pairs = preferred
+            break
     if not pairs:
         return None
     tall, short = pairs[rng.integers(len(pairs))]
+    marked = refer.MARK_SHARE if tall.object.name == short.object.name else TOLD
     question = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
-    return _choice(view, rng, tall, short, "size_comparison", question, ("short", "tall"))
+    return _choice(view, rng, tall, short, "size_comparison", question, ("short", "tall"), marked=marked)
 
 
 def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:

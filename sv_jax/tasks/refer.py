@@ -54,11 +54,12 @@ def reasoning(semantic: str | None, level: str | None, body: str) -> str:
 
 
 def names(
-    view: View, chosen: tuple[Seen, ...], rng: np.random.Generator, kinds: tuple[str, ...] = MARK_KINDS
+    view: View, chosen: tuple[Seen, ...], rng: np.random.Generator, kinds: tuple[str, ...] = MARK_KINDS, share: float = MARK_SHARE
 ) -> tuple[tuple[str, ...], tuple[dict, ...]]:
     """How a question calls the chosen objects ("the red mug", "the object in the red box"), and the marks to draw in the first frame, of
-    one of `kinds`. Where there are more objects than colours it takes phrases: see `nameable`."""
-    if len(chosen) > len(MARK_COLORS) or (all(seen.unique for seen in chosen) and rng.random() >= MARK_SHARE):
+    one of `kinds`; a `share` of those that could do without has marks. Where there are more objects than colours it takes phrases: see
+    `nameable`."""
+    if len(chosen) > len(MARK_COLORS) or (all(seen.unique for seen in chosen) and rng.random() >= share):
         return phrases(chosen), ()
     return marked(view, chosen, rng, kinds)
 

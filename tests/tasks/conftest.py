@@ -18,3 +18,9 @@ def many(scenes):
     return scenes + list(
         generate_many([(scale, seed) for scale in SCALES for seed in range(108, 124)], kind="plain", frames=4, size=(112, 112))
     )
+
+
+@pytest.fixture(scope="session")
+def full():
+    """Two full worlds of every scale."""
+    return list(generate_many([(scale, seed) for scale in SCALES for seed in (104, 107)], kind="full", frames=4, size=(112, 112)))
