@@ -72,7 +72,8 @@ def _overlap(a, b) -> float:
 def test_box_iou_counts_pixels():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        a, b = (tuple(int(n) for n in (*(low := rng.integers(0, 50, 2)), *(low + rng.integers(1, 60, 2)))) for _ in range(2))
+        low, side = rng.integers(0, 50, (2, 2)), rng.integers(1, 60, (2, 2))
+        a, b = (tuple(box) for box in np.hstack([low, low + side]).tolist())
         assert box_iou(a, b) == pytest.approx(_overlap(a, b))
 
 
