@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
 
 MARGIN = 0.15  # relative gap from which heights are compared
+MOST = 0.8  # of the height of the shorter object that the clip must show
+TOLD = 0.8  # share of marks where names would tell the answer
 AMONG = 6  # objects from which sets are chosen: all sets of a dozen would take long
 SIDE_TEMPLATES = (
     "Which is further {side} in the first frame?",
@@ -32,12 +34,14 @@ CLOSEST_TEMPLATES = (
 )
 
 
-def _choice(view, rng, winner: Seen, other: Seen, task: str, question: str, ends: tuple[str, str], end: str = "") -> QA:
+def _choice(
+    view, rng, winner: Seen, other: Seen, task: str, question: str, ends: tuple[str, str], end: str = "", marked: float = refer.MARK_SHARE
+) -> QA:
     """A coin decides whether the right answer is A or B. The reasoning states A, then B, which of them stands at which of two ends, and
     which at the `end` asked for, if one may ask for both: small steps, each of which needs only what has been said."""
     right = int(rng.integers(2))
     options = (winner, other) if right == 0 else (other, winner)
-    called, marks = refer.names(view, options, rng)
+    called, marks = refer.names(view, options, rng, share=marked)
     clauses = "; ".join(refer.clause(view, seen, letter) for seen, letter in zip(options, LETTERS, strict=False))
     facts = f"{clauses}; {refer.order(options, ends)}{end and f'; {end}: {LETTERS[right]}'}"
     semantic = ", ".join(seen.phrase for seen in options)
@@ -47,10 +51,10 @@ def _choice(view, rng, winner: Seen, other: Seen, task: str, question: str, ends
 
 
 def position_comparison(view: View, rng: np.random.Generator) -> QA | None:
-    """Which of two objects is further left (or right) in the first frame; their boxes stand apart sideways."""
+    """Which of two objects is further left (or right) in the first frame; they stand apart sideways, hidden parts and all."""
     pairs = [
-        (a, b) for a, b in combinations(view.seen, 2)
-        if a.phrase != b.phrase and a.box[2] + 0.125 * min(a.box[2] - a.box[0], b.box[2] - b.box[0]) < b.box[0]
+        (a, b) for a, b in permutations(view.seen, 2)
+        if a.phrase != b.phrase and refer.beside(a, b)
     ]  # fmt: skip
     if not pairs:
         return None
@@ -61,22 +65,33 @@ def position_comparison(view: View, rng: np.random.Generator) -> QA | None:
 
 
 def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
-    """Which of two objects is taller. Half of the time, if it can, it takes a pair whose image heights say the opposite."""
+    """Which of two objects is taller. Half of the time, if it can, it takes a pair of one class, else half of the time one whose image
+    heights say the opposite. Two classes mostly tell which is taller without a look: then marks take the place of their names."""
     ordered = [sorted(pair, key=lambda s: -s.height) for pair in combinations(view.seen, 2)]
     pairs = [(a, b) for a, b in ordered if a.phrase != b.phrase and _clearly_taller(view, a, b)]
     deceiving = [(a, b) for a, b in pairs if a.box[3] - a.box[1] < b.box[3] - b.box[1]]
-    if deceiving and rng.random() < 0.5:
-        pairs = deceiving
+    alike = [(a, b) for a, b in pairs if a.object.name == b.object.name]
+    for preferred in (alike, deceiving):
+        if preferred and rng.random() < 0.5:
+            pairs = preferred
+            break
     if not pairs:
         return None
     tall, short = pairs[rng.integers(len(pairs))]
+    marked = refer.MARK_SHARE if tall.object.name == short.object.name else TOLD
     question = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
-    return _choice(view, rng, tall, short, "size_comparison", question, ("short", "tall"))
+    return _choice(view, rng, tall, short, "size_comparison", question, ("short", "tall"), marked=marked)
 
 
 def _clearly_taller(view: View, a: Seen, b: Seen) -> bool:
-    """Whether `a` is taller by the margin, and what the clip shows of both says so too."""
-    return (a.height - b.height) / a.height >= MARGIN and view.visible_height(a) >= 1.05 * view.visible_height(b)
+    """Whether `a` is taller by the margin and also ends higher up, should `a` or `b` stand on something; and the clip shows that: more of
+    `a` than the whole of `b`, most of which it shows, too."""
+    return (
+        (a.height - b.height) / a.height >= MARGIN
+        and a.top > b.top
+        and view.visible_height(a) >= 1.05 * max(b.height, view.visible_height(b))
+        and view.visible_height(b) >= MOST * b.height
+    )
 
 
 def relative_distance(view: View, rng: np.random.Generator) -> QA | None:
@@ -88,7 +103,9 @@ def relative_distance(view: View, rng: np.random.Generator) -> QA | None:
         for anchor in among
         for count in range(2, 5)
         for options in combinations([seen for seen in among if seen is not anchor], count)
-        if len({seen.phrase for seen in (anchor, *options)}) == count + 1 and _clearly_closest(view, anchor, options)
+        if len({seen.phrase for seen in (anchor, *options)}) == count + 1
+        and refer.nameable((anchor, *options))
+        and _clearly_closest(view, anchor, options)
     ]
     deceiving = [(anchor, options) for anchor, options in sets if _looks_closest(anchor, options) is not _closest(view, anchor, options)]
     if deceiving and rng.random() < 0.5:

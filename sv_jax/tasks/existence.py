@@ -34,14 +34,13 @@ def existence(view: View, rng: np.random.Generator) -> QA | None:
 
 
 def _beside(a: Seen, b: Seen) -> bool | None:
-    """Whether the box of `a` lies left of that of `b`, and not right of it; None where they overlap or nearly do."""
-    room = 0.125 * min(a.box[2] - a.box[0], b.box[2] - b.box[0])
-    return True if a.box[2] + room < b.box[0] else False if b.box[2] + room < a.box[0] else None
+    """Whether `a` lies left of `b`, and not right of it; None where they overlap sideways or nearly do."""
+    return True if refer.beside(a, b) else False if refer.beside(b, a) else None
 
 
 def _nearer(a: Seen, b: Seen) -> bool | None:
-    """Whether `a` is nearer to the camera plane than `b`, and not farther; None within the margin."""
-    return None if abs(a.depth - b.depth) < NEARER * max(a.depth, b.depth) else a.depth < b.depth
+    """Whether `a` is nearer to the camera plane than `b`, and not farther; None within the margin, or where what is hidden could tell."""
+    return True if a.depth <= (1 - NEARER) * b.front else False if b.depth <= (1 - NEARER) * a.front else None
 
 
 def _swapped(holds: Callable[[Seen, Seen], bool | None]) -> Callable[[Seen, Seen], bool | None]:
@@ -90,8 +89,11 @@ def _there(view: View, rng: np.random.Generator) -> QA | None:
 def _cases(view: View, relation: str, kind: str) -> dict[bool, list[tuple[Seen, str]]]:
     """Objects and nouns by the answer that they lead to; those left out where it is in doubt."""
     cases: dict[bool, list[tuple[Seen, str]]] = {True: [], False: []}
-    for anchor, noun in product(view.seen, sorted({NOUNS[kind](seen.object) for seen in view.seen})):
-        others = [s for i, s in _members(view, NOUNS[kind], noun) if i != anchor.index]
+    if kind == "any" and not view.bare:
+        return cases
+    members = {noun: _members(view, NOUNS[kind], noun) for noun in sorted({NOUNS[kind](seen.object) for seen in view.seen})}
+    for anchor, noun in product(view.seen, members):
+        others = [s for i, s in members[noun] if i != anchor.index]
         held = [RELATIONS[relation](seen, anchor) if seen else None for seen in others]
         if held and None not in held:
             cases[any(held)].append((anchor, noun))

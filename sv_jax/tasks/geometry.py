@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.ndimage import distance_transform_cdt
 from scipy.spatial import ConvexHull
+from scipy.spatial import cKDTree as Tree
 
 from sv_jax.scenes.scene import Object, Solid
 from sv_jax.tasks import gjk
@@ -22,9 +24,9 @@ def world_points(depth: np.ndarray, K: np.ndarray, poses: np.ndarray) -> np.ndar
 
 def points_at(depth: np.ndarray, column: np.ndarray, row: np.ndarray, K: np.ndarray, poses: np.ndarray) -> np.ndarray:
     """World points [n, 3] behind the centres of pixels at `column`, `row` [n] with z-depth [n]; K [3, 3], poses [n, 4, 4] or [4, 4]."""
-    rays = np.stack([column + 0.5, row + 0.5, np.ones(len(depth))], -1) @ np.linalg.inv(K).T
-    turned = np.einsum("...ij,...j->...i", poses[..., :3, :3], depth[:, None] * rays)
-    return turned + poses[..., :3, 3]
+    turn, u, v = poses[..., :3, :3] @ np.linalg.inv(K), column + 0.5, row + 0.5
+    rays = [turn[..., i, 0] * u + turn[..., i, 1] * v + turn[..., i, 2] for i in range(3)]
+    return np.stack([depth * ray + poses[..., i, 3] for i, ray in enumerate(rays)]).T
 
 
 def thinned(points: np.ndarray, side: float) -> np.ndarray:
@@ -40,18 +42,27 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
+def box_iou(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
+    """Intersection over union of two boxes x0, y0, x1, y1."""
+    across, up = (max(0.0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
+    return across * up / (sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - across * up)
+
+
+def corners(solids: Sequence[Solid]) -> np.ndarray:
+    """Corners [8 n, 3] of the boxes around solids, along their own axes."""
+    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    placed = []
+    for solid in solids:
+        cos, sin = np.cos(solid.yaw), np.sin(solid.yaw)
+        placed.append(solid.center + signs * solid.size / 2 @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]))
+    return np.concatenate(placed)
+
+
 def inner_pixel(mask: np.ndarray) -> tuple[int, int, int]:
     """Column and row of a pixel deepest inside a bool mask [H, W], and how many pixels deep it is (1 at the edge)."""
-    inside = np.pad(mask, 1)
-    for deep in range(1, max(mask.shape)):  # noqa: B007
-        smaller = inside.copy()
-        for axis in (0, 1):
-            for step in (1, -1):
-                smaller &= np.roll(inside, step, axis)
-        if not smaller.any():
-            break
-        inside = smaller
-    rows, columns = np.nonzero(inside)
+    inside = distance_transform_cdt(np.pad(mask, 1), "taxicab")
+    deep = int(inside.max())
+    rows, columns = np.nonzero(inside == deep)
     middle = len(rows) // 2
     return int(columns[middle]) - 1, int(rows[middle]) - 1, deep
 
@@ -100,17 +111,21 @@ def run_lengths(mask: np.ndarray) -> dict:
     return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
 
 
-def approach(a: np.ndarray, b: np.ndarray) -> float:
-    """Distance between a point of a cloud [n, 3] and one of another [m, 3], each the closest to the other: the smallest distance of convex
-    clouds, and an upper bound of others'."""
-    best, point = np.inf, b.mean(0)
+def tree(points: np.ndarray) -> Tree:
+    """For the search of nearest ones among points [n, 3]; not balanced, as building takes longer than a few searches."""
+    return Tree(points, balanced_tree=False, compact_nodes=False)
+
+
+def approach(a: Tree, b: Tree) -> float:
+    """Distance between a point of a cloud and one of another, each the closest to the other: the smallest distance of convex clouds, and
+    an upper bound of others'."""
+    best, point = np.inf, b.data.mean(0)
     while True:
-        point = a[((a - point) ** 2).sum(1).argmin()]
-        squared = ((b - point) ** 2).sum(1)
-        point = b[squared.argmin()]
-        if squared.min() >= best:
-            return float(np.sqrt(best))
-        best = squared.min()
+        point = a.data[a.query(point)[1]]
+        distance, nearest = b.query(point)
+        if distance >= best:
+            return float(best)
+        best, point = distance, b.data[nearest]
 
 
 def closest_distance(a: Object, b: Object) -> float:

@@ -7,6 +7,7 @@ from itertools import combinations, permutations
 import numpy as np
 
 from sv_jax.tasks import geometry, refer, units
+from sv_jax.tasks.numbers import PART
 from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import UNHIDDEN, Seen, View
 
@@ -273,9 +274,9 @@ def object_matching(view: View, rng: np.random.Generator) -> QA | None:
     """Which box in the last frame holds the object that the first frame's red box holds, or none: one of several objects of its class,
     seen from clearly different directions. Every option is right equally often; those of the object's class are marked first."""
     last = len(view.scene.poses) - 1
-    boxes = {index: box for index in range(len(view.scene.objects)) if (box := view.box(index, last))}
+    boxes = {index: box for index in range(len(view.scene.objects)) if _boxable(view, index, last) and (box := view.box(index, last))}
     classes = [view.scene.objects[index].name for index in boxes]
-    targets = [s for s in view.seen if s.index in boxes and classes.count(s.object.name) > 1 and _from_elsewhere(view, s, last)]
+    targets = [s for s in view.seen if s.index in boxes and classes.count(s.object.name) > 1 and _found_again(view, s, last)]
     if not targets:
         return None
     target = targets[rng.integers(len(targets))]
@@ -298,8 +299,15 @@ def object_matching(view: View, rng: np.random.Generator) -> QA | None:
     )  # fmt: skip
 
 
-def _from_elsewhere(view: View, seen: Seen, frame: int) -> bool:
-    """Whether the first and another frame see an object from directions that differ clearly, but not too much."""
+def _boxable(view: View, index: int, frame: int) -> bool:
+    """Whether a box in a frame tells which object it is about: by what is visible of it, and no other object fills it."""
+    return view.share(index, frame) >= PART and bool(view.pixels[frame, index]) and view.tells_box(index, frame)
+
+
+def _found_again(view: View, seen: Seen, frame: int) -> bool:
+    """Whether a box tells the object in the first frame, too, which sees it from a clearly, but not too, different direction."""
+    if not view.tells_box(seen.index):
+        return False
     a, b = (view.scene.poses[f][:3, 3] - seen.object.center for f in (0, frame))
     angle = np.arccos(np.clip(a @ b / np.linalg.norm(a) / np.linalg.norm(b), -1, 1))
     return bool(VIEWPOINT[0] <= angle <= VIEWPOINT[1])

@@ -44,6 +44,7 @@ AREA_TEMPLATES = (
     "In {unit}, how large is the footprint of {a}?",
     "Estimate the footprint area of {a}, in {unit}.",
 )
+PART = 0.3  # of an object's silhouette that some frame must show for it to be counted
 AREA_SCALES = ("drone", "outdoor")
 REGION = 0.005  # share of the first frame that an object must fill for its area to be asked ...
 STEEPEST = np.radians(60)  # ... and the largest angle between the view of it and the vertical
@@ -86,8 +87,8 @@ def absolute_distance(view: View, rng: np.random.Generator) -> QA | None:
 
 
 def depth(view: View, rng: np.random.Generator) -> QA | None:
-    """z-depth of an object's nearest visible point in the first frame."""
-    seen = _one(rng, list(view.seen))
+    """z-depth of an object's nearest point in the first frame, which shows it."""
+    seen = _one(rng, [s for s in view.seen if view.shows_front(s)])
     if seen is None:
         return None
     return _number(view, rng, (seen,), "depth", DEPTH_TEMPLATES, units.DISTANCE[view.scene.scale], seen.depth)
@@ -111,7 +112,7 @@ def counting(view: View, rng: np.random.Generator) -> QA | None:
     groups: dict[str, list[int]] = {}
     for index, thing in enumerate(view.scene.objects):
         if view.pixels[:, index].any():
-            for name in ("objects", plural(thing.name), f"{thing.colour} objects"):
+            for name in (*(["objects"] if view.bare else []), plural(thing.name), f"{thing.colour} objects"):
                 groups.setdefault(name, []).append(index)
     clear = {name: members for name, members in groups.items() if all(_clear(view, i) for i in members)}
     if not clear:
@@ -128,8 +129,9 @@ def counting(view: View, rng: np.random.Generator) -> QA | None:
 
 
 def _clear(view: View, index: int) -> bool:
-    """Whether some frame shows the object clearly."""
-    return bool((view.pixels[:, index] >= VISIBLE * view.scene.ids[0].size).any())
+    """Whether some frame shows the object clearly, and a good part of it."""
+    enough = view.pixels[:, index] >= VISIBLE * view.scene.ids[0].size
+    return any(view.share(index, frame) >= PART for frame in np.flatnonzero(enough).tolist())
 
 
 def area_estimation(view: View, rng: np.random.Generator) -> QA | None:

@@ -62,8 +62,10 @@ def route_plan(view: View, rng: np.random.Generator) -> QA | None:
 def _routes(view: View) -> dict[str, list[tuple[Seen, ...]]]:
     """Every route without doubt, under its turn."""
     routes: dict[str, list[tuple[Seen, ...]]] = {}
-    for stops in permutations(view.seen, 3):
-        if (turn := _turn(view, stops)) is not None:
+    stands = [seen for seen in view.seen if seen.object.parent is None]
+    clear = {(a.index, b.index) for a, b in permutations(stands, 2) if _clear(view, a, b)}
+    for stops in permutations(stands, 3):
+        if all((a.index, b.index) in clear for a, b in _legs(stops)) and (turn := _turn(view, stops)) is not None:
             routes.setdefault(turn, []).append(stops)
     return routes
 
@@ -97,11 +99,6 @@ def _side(angle: float, doubt: float) -> str | None:
 
 def _turn(view: View, stops: tuple[Seen, ...]) -> str | None:
     """The turn of a route; None where it is in doubt: also if one turned already in front of the object, or went by what is visible."""
-    others = [seen for seen in view.seen if seen not in stops]
-    if any(_near(other, a, b) for a, b in _legs(stops) for other in others) or _near(stops[2], *stops[:2]) or _near(stops[0], *stops[1:]):
-        return None
-    if any(np.linalg.norm(_ground(b) - _ground(a)) < 1.5 * (_reach(a) + _reach(b)) for a, b in _legs(stops)):
-        return None
     a, b, c = (_ground(seen) for seen in stops)
     before = b - (b - a) / np.linalg.norm(b - a) * _reach(stops[1])
     shown = [np.mean(view.span(s.index), 0)[:2] for s in stops]
@@ -109,11 +106,33 @@ def _turn(view: View, stops: tuple[Seen, ...]) -> str | None:
     return turn if turn == _side(_angle(a, before, c), 0.0) == _side(_angle(*shown), 0.0) else None
 
 
-def _near(other: Seen, a: Seen, b: Seen) -> bool:
+def _clear(view: View, a: Seen, b: Seen) -> bool:
+    """Whether the straight way between two objects is long enough, stays inside the room and touches no other object."""
+    if np.linalg.norm(_ground(b) - _ground(a)) < 1.5 * (_reach(a) + _reach(b)) or not _inside(view, a, b):
+        return False
+    return not any(_near(other, a, b) for i, other in enumerate(view.scene.objects) if i not in (a.index, b.index))
+
+
+def _near(other: Object, a: Seen, b: Seen) -> bool:
     """Whether the straight way between two objects touches the circle around another one."""
-    start, way, place = _ground(a), _ground(b) - _ground(a), _ground(other)
+    start, way, place = _ground(a), _ground(b) - _ground(a), other.center[:2]
     along = np.clip((place - start) @ way / (way @ way), 0, 1)
-    return bool(np.linalg.norm(start + along * way - place) <= _reach(other))
+    return bool(np.linalg.norm(start + along * way - place) <= np.hypot(*other.size[:2]) / 2)
+
+
+def _inside(view: View, a: Seen, b: Seen) -> bool:
+    """Whether the straight way between two objects stays inside the room, if there is one: it crosses none of its walls."""
+    if view.scene.room is None:
+        return True
+    corners = view.scene.room.corners
+    p, q = _ground(a), _ground(b)
+
+    def left(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> bool:
+        (x, y), (u, v) = end - start, point - start
+        return bool(x * v > y * u)
+
+    walls = zip(corners, np.roll(corners, -1, 0), strict=True)
+    return not any(left(p, q, c) != left(p, q, d) and left(c, d, p) != left(c, d, q) for c, d in walls)
 
 
 def obstacles(view: View, rng: np.random.Generator) -> QA | None:

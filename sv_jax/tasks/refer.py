@@ -54,13 +54,19 @@ def reasoning(semantic: str | None, level: str | None, body: str) -> str:
 
 
 def names(
-    view: View, chosen: tuple[Seen, ...], rng: np.random.Generator, kinds: tuple[str, ...] = MARK_KINDS
+    view: View, chosen: tuple[Seen, ...], rng: np.random.Generator, kinds: tuple[str, ...] = MARK_KINDS, share: float = MARK_SHARE
 ) -> tuple[tuple[str, ...], tuple[dict, ...]]:
     """How a question calls the chosen objects ("the red mug", "the object in the red box"), and the marks to draw in the first frame, of
-    one of `kinds`. Where there are more objects than colours it takes phrases, which must be unique."""
-    if len(chosen) > len(MARK_COLORS) or (all(seen.unique for seen in chosen) and rng.random() >= MARK_SHARE):
+    one of `kinds`; a `share` of those that could do without has marks. Where there are more objects than colours it takes phrases: see
+    `nameable`."""
+    if len(chosen) > len(MARK_COLORS) or (all(seen.unique for seen in chosen) and rng.random() >= share):
         return phrases(chosen), ()
     return marked(view, chosen, rng, kinds)
+
+
+def nameable(chosen: tuple[Seen, ...]) -> bool:
+    """Whether `names` can call the chosen objects without doubt: by a mark each or by phrases."""
+    return len(chosen) <= len(MARK_COLORS) or all(seen.unique for seen in chosen)
 
 
 def phrases(chosen: tuple[Seen, ...]) -> tuple[str, ...]:
@@ -68,14 +74,21 @@ def phrases(chosen: tuple[Seen, ...]) -> tuple[str, ...]:
     return tuple(f"the {seen.phrase}" for seen in chosen)
 
 
+def beside(a: Seen, b: Seen) -> bool:
+    """Whether `a` lies clearly left of `b` in the first frame, hidden parts and all."""
+    return a.sides[1] + 0.125 * min(a.sides[1] - a.sides[0], b.sides[1] - b.sides[0]) < b.sides[0]
+
+
 def marked(
     view: View, chosen: tuple[Seen, ...], rng: np.random.Generator, kinds: tuple[str, ...] = MARK_KINDS
 ) -> tuple[tuple[str, ...], tuple[dict, ...]]:
-    """`names` with a mark for each object."""
+    """`names` with a mark for each object: a box where a point would not stay inside, a mask where a box could mean another object."""
     kind = kinds[int(len(kinds) * rng.random())]
     inner = [geometry.inner_pixel(view.mask(seen.index)) for seen in chosen]
     if kind == "point" and min(deep for *_, deep in inner) < POINT_INSIDE:
         kind = "box"
+    if kind == "box" and not all(view.tells_box(seen.index) for seen in chosen):
+        kind = "mask"
     marks = []
     for seen, (x, y, _), color in zip(chosen, inner, MARK_COLORS, strict=False):
         if kind == "point":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from sv_jax.scenes import camera
 from sv_jax.scenes.scene import Object, Scene
@@ -14,6 +15,9 @@ from sv_jax.tasks import geometry, units
 VISIBLE = 0.002  # share of the frame's pixels from which an object counts as visible (25 pixels of 112x112) …
 UNHIDDEN = 0.6  # … with this share of its silhouette, …
 SIDE = 0.03  # … and share of the frame's side that its box must reach both ways
+GRID = 32  # rows and columns of points by which the overlap of two frames is measured
+SAME_BOX = 0.5  # intersection over union of two boxes from which one may be taken for the other
+WHOLE = 0.95  # share of its silhouette from which nothing that matters of an object is hidden
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Seen:
     box: tuple[int, int, int, int]  # x0, y0, x1, y1 of its pixels in the first frame, edges (x1, y1 exclusive)
     depth: float  # metres from the camera plane to its nearest pixel in the first frame
     x: int  # percent of the width from the left edge of the first frame to the middle of its box
+    sides: tuple[float, float]  # left and right end in pixels of the first frame, of hidden parts, too
+    front: float  # metres from the camera plane to its nearest point, be it hidden or outside the frame
 
     @property
     def phrase(self) -> str:
@@ -34,6 +40,11 @@ class Seen:
     @property
     def height(self) -> float:
         return float(self.object.size[2])
+
+    @property
+    def top(self) -> float:
+        """Metres above the ground."""
+        return float(self.object.center[2]) + self.height / 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,8 @@ class View:
             if box is None or (thing.motion is not None) != moving or self.share(index) < UNHIDDEN:
                 continue
             depth = float(self.scene.depth[0][self.mask(index)].min())
-            found.append(Seen(index, thing, phrases.count(thing.phrase) == 1, box, depth, 50 * (box[0] + box[2]) // width))
+            unique, x = phrases.count(thing.phrase) == 1, 50 * (box[0] + box[2]) // width
+            found.append(Seen(index, thing, unique, box, depth, x, *self._beyond(index, box, depth)))
         return tuple(sorted(found, key=lambda s: s.box[0] + s.box[2]))
 
     def box(self, index: int, frame: int = 0) -> tuple[int, int, int, int] | None:
@@ -70,13 +82,28 @@ class View:
         height, width = self.scene.ids.shape[1:]
         if self.pixels[frame, index] < VISIBLE * height * width:
             return None
-        x0, y0, x1, y1 = box = geometry.box_of(self.mask(index, frame))
+        x0, y0, x1, y1 = box = self._boxes(frame)[index]
         return box if x1 - x0 >= SIDE * width and y1 - y0 >= SIDE * height else None
 
     def share(self, index: int, frame: int = 0) -> float:
         """Share of an object's silhouette that nothing hides; 1 where it is not known."""
         whole = self.scene.whole
         return 1.0 if whole is None else float(self.pixels[frame, index] / max(whole[frame, index], 1))
+
+    def _beyond(self, index: int, box: tuple[int, int, int, int], depth: float) -> tuple[tuple[float, float], float]:
+        """`sides` and `front` of a Seen: at least those of its pixels. Where the silhouette is not known, neither is what is hidden."""
+        sides = float(box[0]), float(box[2])
+        if self.scene.whole is None:
+            return sides, depth
+        solids, pose = self.scene.objects[index].solids, self.scene.poses[0]
+        nearest = [geometry.support(solid)(-pose[:3, 2]) for solid in solids]
+        front = min(depth, *((np.array(nearest) - pose[:3, 3]) @ pose[:3, 2]).tolist())
+        if self.share(index) < WHOLE:
+            columns, _, away = camera.project(geometry.corners(solids), self.scene.K, self.scene.poses[:1])[0].T
+            width = self.scene.ids.shape[2]
+            ends = np.clip([columns.min(), columns.max()], 0, width) if away.min() > 0 else (0, width)
+            sides = min(sides[0], float(ends[0])), max(sides[1], float(ends[1]))
+        return sides, front
 
     @cached_property
     def level(self) -> str:
@@ -90,27 +117,37 @@ class View:
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places of all pixels of the clip, those of each id together, and where each id's begin: one pass for all objects."""
-        ids = self.scene.ids.ravel()
-        starts = np.concatenate([[0], np.cumsum(np.bincount(ids, minlength=len(self.scene.objects) + 1))])
-        return np.argsort(ids, kind="stable"), starts
+        """Places of the objects' pixels in the clip, those of each together, and where each object's begin: one pass for all."""
+        places = np.flatnonzero(self.scene.ids)
+        starts = np.concatenate([[0], np.cumsum(self.pixels.sum(0))])
+        return places[np.argsort(self.scene.ids.ravel()[places], kind="stable")], starts
 
     def cloud(self, index: int) -> np.ndarray:
         """f64 [n, 3]: the visible world points of an object, over all frames."""
         return self.once("cloud", index, lambda: self._cloud(index))
 
     def _cloud(self, index: int) -> np.ndarray:
-        order, starts = self._sorted
-        frame, row, column = np.unravel_index(order[starts[index + 1] : starts[index + 2]], self.scene.ids.shape)
-        return geometry.points_at(self.scene.depth[frame, row, column], column, row, self.scene.K, self.scene.poses[frame])
+        width = self.scene.ids.shape[2]
+        points = np.empty((3, self.pixels[:, index].sum())).T  # columns lie together: most uses go along them
+        ends = np.cumsum(self.pixels[:, index])
+        depth, places = self.scene.depth.reshape(len(ends), -1), self._places(index)
+        for frame, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+            place = places[start:end] - frame * depth.shape[1]
+            row, column = np.divmod(place, width)
+            points[start:end] = geometry.points_at(depth[frame, place], column, row, self.scene.K, self.scene.poses[frame])
+        return points
 
-    def thin(self, index: int) -> np.ndarray:
+    def _places(self, index: int) -> np.ndarray:
+        order, starts = self._sorted
+        return order[starts[index] : starts[index + 1]]
+
+    def thin(self, index: int) -> geometry.Tree:
         """`cloud` without points that share a cube of half a pixel's side with another one."""
-        return self.once("thin", index, lambda: geometry.thinned(self.cloud(index), self._side(index) / 2))
+        return self.once("thin", index, lambda: geometry.tree(geometry.thinned(self.cloud(index), self._side(index) / 2)))
 
     def _side(self, index: int) -> float:
         """Metres that a pixel spans where an object is nearest to the camera."""
-        return float(self.scene.depth[self.scene.ids == index + 1].min() / self.scene.K[1, 1])
+        return float(self.scene.depth.ravel()[self._places(index)].min() / self.scene.K[1, 1])
 
     def span(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest coordinates [3] of an object's visible points."""
@@ -123,6 +160,10 @@ class View:
     def visible_height(self, seen: Seen) -> float:
         """Metres that the object's pixels span vertically, with half a pixel more at both ends."""
         return self.once("height", seen.index, lambda: float(np.subtract(*self.span(seen.index)[::-1])[2]) + self.pixel(seen))
+
+    def shows_front(self, seen: Seen) -> bool:
+        """Whether the first frame shows the object's nearest point, within 3 % of its depth."""
+        return seen.depth <= 1.03 * seen.front
 
     def shows_height(self, seen: Seen) -> bool:
         """Whether the clip shows the object's full height: within 4 %, by at least 6 pixels."""
@@ -143,17 +184,37 @@ class View:
         return true if true * (1 - 1e-6) <= geometry.approach(self.thin(i), self.thin(j)) < 1.05 * true else None
 
     def overlap(self, i: int, j: int) -> float:
-        """Share of the points of frame i that lie in the image of frame j, of every eighth row and column: all would take long."""
-        return self.once("overlap", i, j, lambda: self._overlap(i, j))
+        """Share of the points of frame i that lie in the image of frame j, of some GRID rows and columns: all would take long."""
+        return float(self.once("overlaps", i, lambda: self._overlaps(i))[j])
 
-    def _overlap(self, i: int, j: int) -> float:
+    def _overlaps(self, i: int) -> np.ndarray:
         height, width = self.scene.ids.shape[1:]
-        rows, columns = np.mgrid[:height:8, :width:8]
-        depth = self.scene.depth[i, ::8, ::8]
+        down, across = max(1, height // GRID), max(1, width // GRID)
+        rows, columns = np.mgrid[:height:down, :width:across]
+        depth = self.scene.depth[i, ::down, ::across]
         hit = np.isfinite(depth)
         points = geometry.points_at(depth[hit], columns[hit], rows[hit], self.scene.K, self.scene.poses[i])
-        x, y, z = camera.project(points, self.scene.K, self.scene.poses[[j]])[0].T
-        return float(((z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).mean())
+        x, y, z = np.moveaxis(camera.project(points, self.scene.K, self.scene.poses), -1, 0)
+        return ((z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).mean(1)
+
+    @cached_property
+    def bare(self) -> bool:
+        """Whether nothing but the objects rises from the ground: no walls, roads or mats, which one might take for objects, too."""
+        depth, ids = self.scene.depth[:, ::4, ::4], self.scene.ids[:, ::4, ::4]
+        frame, row, column = np.nonzero((ids == 0) & np.isfinite(depth))
+        away = depth[frame, row, column]
+        up = geometry.points_at(away, 4 * column, 4 * row, self.scene.K, self.scene.poses[frame])[:, 2]
+        return not len(up) or float((up > 2e-5 * away).mean()) < 0.001
+
+    def tells_box(self, index: int, frame: int = 0) -> bool:
+        """Whether the box around an object's pixels in a frame could not be meant for another object's."""
+        boxes = self._boxes(frame)
+        return all(geometry.box_iou(boxes[index], box) < SAME_BOX for other, box in boxes.items() if other != index)
+
+    def _boxes(self, frame: int) -> dict[int, tuple[int, int, int, int]]:
+        """x0, y0, x1, y1 (exclusive) of every object that a frame shows at all."""
+        found = self.once("boxes", frame, lambda: find_objects(self.scene.ids[frame]))
+        return {i: (at[1].start, at[0].start, at[1].stop, at[0].stop) for i, at in enumerate(found) if at}
 
     def once(self, *call):
         """`call[-1]()`, kept under the rest of `call`."""

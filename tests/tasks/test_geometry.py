@@ -47,7 +47,7 @@ def test_approach_finds_the_smallest_distance_of_convex_clouds(kind):
         for at, yaw in (((0.0,) * 3, 0.4), ((1.5, 0.7, 0.2), 1.1))
     ]
     true = cKDTree(clouds[0]).query(clouds[1])[0].min()
-    assert true <= geometry.approach(*clouds) <= 1.02 * true
+    assert true <= geometry.approach(*map(geometry.tree, clouds)) <= 1.02 * true
     whole = np.concatenate(clouds)
     thin = geometry.thinned(whole, 0.1)
     assert len(thin) < len(whole) / 4 and cKDTree(thin).query(whole)[0].max() < 0.1 * np.sqrt(3)
