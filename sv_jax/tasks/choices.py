@@ -148,4 +148,4 @@ def _clearly_closest(view: View, anchor: Seen, options: tuple[Seen, ...]) -> boo
     first, second = sorted(gaps)[:2]
     centres = [np.linalg.norm(seen.object.center - anchor.object.center) for seen in options]
     apart = (second - first) / second >= MARGIN and first >= MARGIN * max(anchor.object.size)
-    return apart and int(np.argmin(centres)) == int(np.argmin(gaps))
+    return bool(apart and np.argmin(centres) == np.argmin(gaps))

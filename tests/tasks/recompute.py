@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import ConvexHull, Delaunay, cKDTree
 
 from sv_jax.inputs.marks import load_mask
 from sv_jax.tasks import QA
@@ -18,7 +18,7 @@ from sv_jax.tasks.numbers import plural
 
 METRES = {"mm": 0.001, "cm": 0.01, "m": 1.0, "m²": 1.0}
 RELATIVE = 0.05  # error of lengths and areas
-DEGREES = 2.0  # error of angles
+DEGREES = 2.0  # error of a camera's angle, and of an object's heading: its turn is the difference of two
 SHOWN = 0.002  # share of a frame's pixels from which an object can be told
 
 
@@ -42,20 +42,22 @@ class Pixels:
         """Depth [F, H, W] in metres, ids [F, H, W], K [3, 3], poses [F, 4, 4], (colour, name) of ids 1, 2, …"""
         self.depth, self.ids, self.K, self.poses = depth.astype(np.float64), ids, K, poses
         self.names = dict(enumerate(names, 1))
-        self._clouds: dict[int, np.ndarray] = {}
+        self._clouds: dict[tuple[int, int | None], np.ndarray] = {}
 
     @classmethod
     def of(cls, scene) -> Pixels:
         return cls(scene.depth, scene.ids, scene.K, scene.poses, [(thing.colour, thing.name) for thing in scene.objects])
 
-    def cloud(self, k: int) -> np.ndarray:
-        """World points [n, 3] of an id over all frames: X = R z ((u + 1/2 - cx) / fx, (v + 1/2 - cy) / fy, 1) + t."""
-        if k not in self._clouds:
+    def cloud(self, k: int, frame: int | None = None) -> np.ndarray:
+        """World points [n, 3] of an id in a frame or over all: X = R z ((u + 1/2 - cx) / fx, (v + 1/2 - cy) / fy, 1) + t."""
+        if (k, frame) not in self._clouds:
             f, v, u = np.nonzero(self.ids == k)
+            if frame is not None:
+                v, u, f = v[f == frame], u[f == frame], f[f == frame]
             z = self.depth[f, v, u]
             x, y = (u + 0.5 - self.K[0, 2]) / self.K[0, 0] * z, (v + 0.5 - self.K[1, 2]) / self.K[1, 1] * z
-            self._clouds[k] = (self.poses[f] @ np.stack([x, y, z, np.ones_like(z)], -1)[..., None])[:, :3, 0]
-        return self._clouds[k]
+            self._clouds[k, frame] = (self.poses[f] @ np.stack([x, y, z, np.ones_like(z)], -1)[..., None])[:, :3, 0]
+        return self._clouds[k, frame]
 
     def nearest(self, k: int) -> float:
         """The smallest depth of an id in the first frame."""
@@ -119,7 +121,7 @@ def check(pixels: Pixels, qa: QA) -> Verdict:
         return Verdict(not wrong, float(wrong), f"{found:g}")
     if qa.unit == "°":
         error = max(abs(float(qa.answer) - np.degrees(found)), np.degrees(abs(qa.answer_si - found)))
-        return Verdict(error <= DEGREES, float(error), f"{np.degrees(found):.1f}")
+        return Verdict(error <= DEGREES * (1 if qa.semantic is None else 2), float(error), f"{np.degrees(found):.1f}")
     written = float(qa.answer) * METRES[qa.unit] / qa.answer_si - 1  # two digits are within 5 % of any number
     error = max(abs(found / qa.answer_si - 1), abs(written))
     return Verdict(error <= RELATIVE, float(error), f"{found / METRES[qa.unit]:.3g}")
@@ -215,12 +217,7 @@ def obstacles(pixels: Pixels, qa: QA) -> str:
 
 def camera_motion(pixels: Pixels, qa: QA) -> float | str:
     """From where the camera of one frame sees the world points behind the other's pixels: the best rigid motion between the two sets."""
-    last = len(pixels.poses)
-    i, j = (
-        {"the first frame": 0, "the last frame": last - 1}.get(name, int((re.findall(r"\d+", name) or [0])[0]) - 1)
-        for name in dict.fromkeys(re.findall(r"the first frame|the last frame|frame \d+", qa.question))
-    )
-    assert tuple(sorted((i, j))) == qa.frames and i != j
+    i, j = _frames(pixels, qa)
     v, u = np.nonzero(np.isfinite(pixels.depth[i]))
     z = pixels.depth[i][v, u]
     here = np.stack([(u + 0.5 - pixels.K[0, 2]) / pixels.K[0, 0] * z, (v + 0.5 - pixels.K[1, 2]) / pixels.K[1, 1] * z, z], -1)
@@ -269,6 +266,44 @@ def existence(pixels: Pixels, qa: QA) -> str:
     return "AB"[qa.options.index("Yes" if any(place(k) < place(anchor) for k in members) else "No")]
 
 
+def rotation(pixels: Pixels, qa: QA) -> float | str:
+    """The camera's total angle, or the angle or sense of an object that turns, followed from frame to frame."""
+    if qa.semantic is None:
+        return camera_motion(pixels, qa)
+    i, j = _frames(pixels, qa)
+    angle = turned(pixels, _only(things(pixels, qa), "objects"))[i:j].sum()
+    if qa.options:
+        return "AB"[qa.options.index("counter-clockwise" if angle > 0 else "clockwise")]
+    return abs(angle)
+
+
+def turned(pixels: Pixels, k: int) -> np.ndarray:
+    """Radians [F - 1] by which the long axis of an id turns from frame to frame, counter-clockwise from above: less than 90 degrees."""
+    headings = np.array([_heading(pixels, k, frame) for frame in range(len(pixels.ids))])
+    return (np.diff(headings) + np.pi / 2) % np.pi - np.pi / 2
+
+
+def _heading(pixels: Pixels, k: int, frame: int) -> float:
+    """Direction of the long axis of what a frame shows of an id, from above: second moments of its filled outline; nan where it is hidden."""
+    points = pixels.cloud(k, frame)[:, :2]
+    if len(points) < 20:
+        return np.nan
+    corners = points[ConvexHull(points).vertices]
+    x, y = np.meshgrid(*(np.linspace(low, high, 120) for low, high in zip(corners.min(0), corners.max(0), strict=True)))
+    grid = np.stack([x.ravel(), y.ravel()], -1)
+    (xx, xy), (_, yy) = np.cov(grid[Delaunay(corners).find_simplex(grid) >= 0].T)
+    return float(np.arctan2(2 * xy, xx - yy) / 2)
+
+
+def _frames(pixels: Pixels, qa: QA) -> tuple[int, int]:
+    """The two frames, from 0, in the order in which the question names them."""
+    last = len(pixels.poses) - 1
+    named = dict.fromkeys(re.findall(r"the first frame|the last frame|frame \d+", qa.question))
+    i, j = ({"the first frame": 0, "the last frame": last}.get(name, int((re.findall(r"\d+", name) or [0])[0]) - 1) for name in named)
+    assert {i, j} <= set(qa.frames) and i != j
+    return i, j
+
+
 RECOMPUTE: dict[str, Callable[[Pixels, QA], float | str]] = {
     "object_size": object_size,
     "absolute_distance": absolute_distance,
@@ -279,7 +314,7 @@ RECOMPUTE: dict[str, Callable[[Pixels, QA], float | str]] = {
     "relative_distance": relative_distance,
     "existence": existence,
     "view_change": camera_motion,
-    "rotation": camera_motion,
+    "rotation": rotation,
     "object_matching": object_matching,
     "route_plan": route_plan,
     "obstacles": obstacles,

@@ -10,7 +10,7 @@ from sv_jax.tasks import ask
 from sv_jax.tasks.manipulation import manipulation_plan
 from sv_jax.tasks.view import View
 from tests.tasks import walking
-from tests.tasks.test_recompute import METRES, Pixels, things
+from tests.tasks.recompute import METRES, Pixels, things
 
 SIDES = {"to the right of": (0, 1), "to the left of": (0, -1), "behind": (1, 1), "in front of": (1, -1)}
 STEPS = {"right": (1, 0), "left": (-1, 0), "away": (0, 1), "toward": (0, -1)}
@@ -28,8 +28,8 @@ def test_one_option_alone_leads_beside_the_object_and_touches_nothing(asked):
     """From pixels: the moved outline, filled with points, goes along each list of steps."""
     assert len(asked) >= 8 and {scene.scale for scene, _ in asked} == {"tiny", "tabletop"}
     for scene, qa in asked:
-        pixels = Pixels(scene)
-        moved, goal = (pixels.find(text, qa) for text in things(pixels, qa))
+        pixels = Pixels.of(scene)
+        moved, goal = things(pixels, qa)
         ahead = scene.poses[0, :2, 2] / np.linalg.norm(scene.poses[0, :2, 2])
         axes = np.array([[ahead[1], -ahead[0]], ahead])
         axis, sign = next(at for side, at in SIDES.items() if f" {side} " in qa.question)

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.spatial import ConvexHull, Delaunay
 
 from sv_jax.scenes import camera, plain
 from sv_jax.scenes.generate import render
@@ -17,6 +16,7 @@ from sv_jax.scenes.scene import Scene
 from sv_jax.scenes.worlds import WORLDS, build
 from sv_jax.tasks.motion import rotation, view_change
 from sv_jax.tasks.view import View
+from tests.tasks.recompute import Pixels, turned
 
 SIZE, FRAMES = (112, 112), 4
 TURNING = {("tabletop", "book"): 105.0, ("indoor", "sofa"): -75.0, ("drone", "warehouse"): 60.0, ("tabletop", "can"): 100.0}  # degrees
@@ -45,20 +45,6 @@ def turning():
     }
 
 
-def heading(scene: Scene, frame: int) -> float:
-    """Direction in degrees of the long axis of what a frame shows of the object, from above: second moments of its filled outline."""
-    v, u = np.nonzero(scene.ids[frame] == 1)
-    z = scene.depth[frame][v, u].astype(np.float64)
-    K, pose = scene.K, scene.poses[frame]
-    points = np.stack([(u + 0.5 - K[0, 2]) / K[0, 0] * z, (v + 0.5 - K[1, 2]) / K[1, 1] * z, z], -1) @ pose[:3, :3].T + pose[:3, 3]
-    hull = points[ConvexHull(points[:, :2]).vertices, :2]
-    x, y = np.meshgrid(*(np.linspace(low, high, 120) for low, high in zip(hull.min(0), hull.max(0), strict=True)))
-    grid = np.stack([x.ravel(), y.ravel()], -1)
-    inside = grid[Delaunay(hull).find_simplex(grid) >= 0]
-    (xx, xy), (_, yy) = np.cov(inside.T)
-    return float(np.degrees(np.arctan2(2 * xy, xx - yy) / 2))
-
-
 def frames_of(qa) -> tuple[int, int]:
     """The two frames, from 0, in the order in which the question names them."""
     numbers = {"the first frame": 0, "the last frame": FRAMES - 1, **{f"frame {k + 1}": k for k in range(FRAMES)}}
@@ -75,8 +61,7 @@ def questions(scene: Scene) -> list:
 @pytest.mark.parametrize("key", list(TURNING)[:3], ids="-".join)
 def test_angle_and_sense_of_a_turn_follow_from_outlines_followed_from_frame_to_frame(turning, key):
     scene = turning[key]
-    headings = [heading(scene, frame) for frame in range(FRAMES)]
-    steps = [(b - a + 90) % 180 - 90 for a, b in zip(headings, headings[1:], strict=False)]
+    steps = np.degrees(turned(Pixels.of(scene), 1))
     assert sum(steps) == pytest.approx(TURNING[key], abs=4)
     kinds = Counter()
     for qa in questions(scene):

@@ -10,7 +10,7 @@ from sv_jax.tasks import ask
 from sv_jax.tasks.navigation import navigation
 from sv_jax.tasks.view import View
 from tests.tasks import walking
-from tests.tasks.test_recompute import Pixels, things
+from tests.tasks.recompute import Pixels, things
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def follow(commands: str) -> list[complex]:
 def test_one_option_alone_leads_to_the_goal_past_everything(asked):
     assert len(asked) >= 20 and {scene.scale for scene, _ in asked} == {"outdoor", "drone"}
     for scene, qa in asked:
-        pixels = Pixels(scene)
-        places = dict(zip("acb", (pixels.find(text, qa) for text in things(pixels, qa)), strict=True))
+        pixels = Pixels.of(scene)
+        places = dict(zip("acb", things(pixels, qa), strict=True))
         a, b, c = (complex(*(np.add(*(f(pixels.cloud(places[key])[:, :2], axis=0) for f in (np.min, np.max))) / 2)) for key in "abc")
         ahead, obstacles, good = (c - a) / abs(c - a), walking.others(pixels, places["a"], places["b"]), []
         for letter, option in zip("ABCD", qa.options, strict=True):

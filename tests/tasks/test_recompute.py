@@ -14,7 +14,7 @@ from tests.tasks.recompute import RECOMPUTE, Pixels, check
 
 SIX = ("object_size", "absolute_distance", "counting", "position_comparison", "size_comparison", "depth")  # what `make demo` asks
 # the scales of tasks that not every scale has
-ONLY = {"route_plan": ("indoor", "drone"), "obstacles": ("tabletop", "tiny"), "area_estimation": ("drone",)}
+ONLY = {"route_plan": ("indoor", "drone"), "obstacles": ("tabletop", "tiny"), "area_estimation": ("drone", "outdoor")}
 
 
 def test_answers_follow_from_depth_ids_and_cameras(scenes):

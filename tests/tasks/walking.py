@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import ConvexHull, Delaunay
 
-from tests.tasks.test_recompute import Pixels
+from tests.tasks.recompute import Pixels
 
 
 def corners(pixels: Pixels, k: int) -> np.ndarray:
