@@ -9,7 +9,7 @@ import numpy as np
 from sv_jax.tasks import geometry, refer, units
 from sv_jax.tasks.numbers import PART
 from sv_jax.tasks.qa import LETTERS, QA
-from sv_jax.tasks.view import UNHIDDEN, Seen, View
+from sv_jax.tasks.view import Seen, View
 
 MOVED = 0.1  # median depths that the camera moves, at least
 TURNED = np.radians(15)  # of a turn that is asked for by its direction
@@ -19,6 +19,7 @@ SHARED = 0.3  # of a frame's points that the other frame shows, too
 STEP = np.radians(40)  # of an object's turn from frame to frame, at most, so that the eye can follow it
 LONG = 1.25  # ratio of the sides of an object whose turn is asked for, at least
 LIKE = np.radians(2)  # within which what a frame shows of it, seen from above, points where it does
+WHOLE = 0.9  # share of its silhouette that each frame shows of an object whose turn is asked
 VIEWPOINT = np.radians(20), np.radians(120)  # between the directions from which two frames see a matched object
 
 AXES = (("left", "right"), ("up", "down"), ("backward", "forward"))  # of the camera: -x and x, -y and y, -z and z
@@ -222,22 +223,23 @@ def _turned(view: View) -> list[tuple[Seen, tuple[int, int], float]]:
 
 
 def _points(view: View, index: int, frame: int, angle: float) -> bool:
-    """Whether a frame clearly shows an object whose points, seen from above, lie along an angle in radians."""
-    if view.box(index, frame) is None or view.share(index, frame) < UNHIDDEN:
+    """Whether a frame shows nearly all of an object whose points, seen from above, lie along an angle in radians."""
+    if view.box(index, frame) is None or view.share(index, frame) < WHOLE:
         return False
     row, column = np.nonzero(view.mask(index, frame))
     points = geometry.points_at(view.scene.depth[frame, row, column], column, row, view.scene.K, view.scene.poses[frame])
-    off = (_heading(geometry.hull(points[:, :2])) - angle) % np.pi
-    return bool(min(off, np.pi - off) <= LIKE)
+    heading, ratio = _heading(geometry.hull(points[:, :2]))
+    off = (heading - angle) % np.pi
+    return bool(min(off, np.pi - off) <= LIKE and ratio >= LONG)
 
 
-def _heading(corners: np.ndarray) -> float:
-    """Angle in radians of the longer sides of the smallest rectangle around a convex outline [n, 2]."""
+def _heading(corners: np.ndarray) -> tuple[float, float]:
+    """Angle in radians of the longer sides of the smallest rectangle around a convex outline [n, 2], and how much longer they are."""
     edges = np.roll(corners, -1, 0) - corners
     angles = np.arctan2(edges[:, 1], edges[:, 0])
     sides = [np.ptp(corners @ [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]], axis=0) for a in angles]
     best = int(np.argmin([np.prod(side) for side in sides]))
-    return float(angles[best] + np.pi / 2 * (sides[best][1] > sides[best][0]))
+    return float(angles[best] + np.pi / 2 * (sides[best][1] > sides[best][0])), float(max(sides[best]) / min(sides[best]))
 
 
 def _camera_turn(view: View, rng: np.random.Generator) -> QA | None:

@@ -20,7 +20,7 @@ STEPS = {"right": (1, 0), "left": (-1, 0), "away": (0, 1), "toward": (0, -1)}
 def asked(full):
     scenes = [scene for scene in full if scene.scale in ("tiny", "tabletop")]
     return [
-        (scene, qa) for scene in scenes for seed in range(2) for qa in ask(scene, np.random.default_rng(seed), 2, ["manipulation_plan"])
+        (scene, qa) for scene in scenes for seed in range(4) for qa in ask(scene, np.random.default_rng(seed), 2, ["manipulation_plan"])
     ]
 
 

@@ -63,7 +63,7 @@ def test_the_object_in_a_box_is_the_only_one_that_fills_it(asked):
 
 def _overlap(a, b) -> float:
     """Intersection over union, counted in pixels."""
-    canvas = np.zeros((2, 112, 112), bool)
+    canvas = np.zeros((2, 256, 256), bool)
     for plane, (x0, y0, x1, y1) in zip(canvas, (a, b), strict=True):
         plane[y0:y1, x0:x1] = True
     return float(canvas.all(0).sum() / canvas.any(0).sum())
