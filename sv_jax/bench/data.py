@@ -150,7 +150,7 @@ def repeat_questions(source: str, out: str, records: int) -> None:
     size = sets.SHARD["qa"]
     starts = range(0, records, size)
     for shard, start in enumerate(starts):
-        writer = ArrayRecordWriter(str(folder / f"qa-train.array_record-{shard:05}"), "group_size:1")
+        writer = ArrayRecordWriter(str(folder / f"qa-train.array_record-{shard:05}-of-{len(starts):05}"), "group_size:1")
         for i in range(start, min(start + size, records)):
             writer.write(known[i % len(known)])
         writer.close()
