@@ -14,6 +14,7 @@ from sv_jax.scenes.plain import OBJECTS
 from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import TASKS
 from sv_jax.tasks.describe import DESCRIPTIONS
+from sv_jax.tasks.view import TOLD
 
 NOT_CONTENT = ("out", "workers")  # fields that change no byte of the dataset
 
@@ -41,6 +42,7 @@ class BuildConfig:
     frames: int = 16
     size: tuple[int, int] = (448, 448)  # height, width in pixels
     seed: int = 0  # of the choice of questions; scenes depend on their own seeds alone
+    told: float = TOLD  # share of comparisons that mark their objects where names alone would tell which is taller
     geometry: bool = False
     shard_scenes: int = 64  # of a file, and of the work that an interruption can lose
     workers: int | None = None  # processes; null is one for each core, up to 16, and one where there is little to do

@@ -86,7 +86,7 @@ def _record(cfg: BuildConfig, scene: Scene, seed: int) -> tuple[Scene, bytes, by
 
 
 def _questions(cfg: BuildConfig, scene: Scene, seed: int) -> list[QA]:
-    view = View(scene)
+    view = View(scene, cfg.told)
     rng = np.random.default_rng([cfg.seed, SCALES.index(scene.scale), seed])
     asked = ask(view, rng, cfg.questions, [task for task in cfg.tasks if task in TASKS])
     described = (describe(view) for name, describe in DESCRIPTIONS.items() if name in cfg.tasks)

@@ -12,7 +12,6 @@ from sv_jax.tasks.view import Seen, View
 
 MARGIN = 0.15  # relative gap from which heights are compared
 MOST = 0.8  # of the height of the shorter object that the clip must show
-TOLD = 0.8  # share of marks where names would tell the answer
 AMONG = 6  # objects from which sets are chosen: all sets of a dozen would take long
 SIDE_TEMPLATES = (
     "Which is further {side} in the first frame?",
@@ -78,7 +77,7 @@ def size_comparison(view: View, rng: np.random.Generator) -> QA | None:
     if not pairs:
         return None
     tall, short = pairs[rng.integers(len(pairs))]
-    marked = refer.MARK_SHARE if tall.object.name == short.object.name else TOLD
+    marked = refer.MARK_SHARE if tall.object.name == short.object.name else view.told
     question = TALLER_TEMPLATES[rng.integers(len(TALLER_TEMPLATES))]
     return _choice(view, rng, tall, short, "size_comparison", question, ("short", "tall"), marked=marked)
 

@@ -20,6 +20,9 @@ SAME_BOX = 0.5  # intersection over union of two boxes from which one may be tak
 WHOLE = 0.95  # share of its silhouette from which nothing that matters of an object is hidden
 
 
+TOLD = 0.8
+
+
 @dataclass(frozen=True)
 class Seen:
     """An object that the first frame shows."""
@@ -52,6 +55,7 @@ class View:
     """What a clip shows of `scene`. Everything is computed on first use and kept."""
 
     scene: Scene
+    told: float = TOLD  # share of comparisons that mark their objects where the names alone would tell which is taller
 
     @cached_property
     def pixels(self) -> np.ndarray:
