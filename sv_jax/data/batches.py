@@ -216,7 +216,7 @@ class PromptStream:
     def __init__(self, data: DataConfig, rows: int, processor: Processor, seed: int, state: int = 0):
         samples = open_samples(data)
 
-        def prompt(number: int) -> tuple[dict, Sample]:
+        def prompt(number) -> tuple[dict, Sample]:
             sample = samples[number]
             return sample, encode_sample(processor, sample, target=False)
 

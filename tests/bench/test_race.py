@@ -77,7 +77,7 @@ def test_every_case_has_its_peer_and_its_work_is_finite():
     [
         ([], "give either --suite or --case"),
         (["--suite", "models", "--case", "vision"], "give either --suite or --case"),
-        (["--suite", "modles"], "--suite 'modles' is not one of models"),
+        (["--suite", "modles"], "--suite 'modles' is not one of data, models; did you mean 'models'"),
         (["--case", "visoin"], "--case 'visoin' is not .*'vision'"),
         (["--suite", "models", "--rounds", "0"], "--rounds 0: expected at least 1"),
         (["--case", "vision", "--dtype", "fp16"], "--dtype 'fp16' is not one of bf16, fp32"),
