@@ -217,7 +217,7 @@ class PromptStream:
         samples = open_samples(data)
 
         def prompt(number) -> tuple[dict, Sample]:
-            sample = samples[number]
+            sample = samples[int(number)]
             return sample, encode_sample(processor, sample, target=False)
 
         self._rows, self._next = rows, state
