@@ -158,7 +158,6 @@ def _data_import_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _data_import(args: argparse.Namespace) -> None:
-    import sys
 
     from sv_jax.data.published import ImportConfig, import_questions
 
@@ -171,12 +170,18 @@ def _data_import(args: argparse.Namespace) -> None:
     print(f"{'source':16}{'questions':>10}  licence")
     for name, source in manifest["licences"].items():
         print(f"{name:16}{source['questions']:10}  {source['licence']}")
-    faults = manifest["faults"]
+    _show_faults(manifest["faults"], "records left out", cfg.out)
+
+
+def _show_faults(faults: dict, what: str, out: str) -> None:
+    """The first faults of a manifest, one a line, and how many there are of each kind."""
+    import sys
+
     for line in faults["lines"][:SHOWN_FAULTS]:
         print(line, file=sys.stderr)
     if faults["lines"]:
         kinds = ", ".join(f"{n} {kind}" for kind, n in faults["counts"].items())
-        print(f"{len(faults['lines'])} records left out: {kinds}; all of them are in {cfg.out}/manifest.json", file=sys.stderr)
+        print(f"{len(faults['lines'])} {what}: {kinds}; all of them are in {out}/manifest.json", file=sys.stderr)
 
 
 def _data_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -292,7 +297,6 @@ def _data_load_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _data_load(args: argparse.Namespace) -> None:
-    import sys
 
     from sv_jax.recorded.load import LoadConfig, load_recordings
 
@@ -304,12 +308,7 @@ def _data_load(args: argparse.Namespace) -> None:
     print(f"{'source':16}{'scenes':>7}{'questions':>10}  licence")
     for name, source in manifest["licences"].items():
         print(f"{name:16}{source['scenes']:7}{source['questions']:10}  {source['licence']}")
-    faults = manifest["faults"]
-    for line in faults["lines"][:SHOWN_FAULTS]:
-        print(line, file=sys.stderr)
-    if faults["lines"]:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in faults["counts"].items())
-        print(f"{len(faults['lines'])} faults: {kinds}; all of them are in {cfg.out}/manifest.json", file=sys.stderr)
+    _show_faults(manifest["faults"], "faults", cfg.out)
 
 
 def _resume_argument(parser: argparse.ArgumentParser) -> None:

@@ -102,7 +102,7 @@ def _measure(video: str, cfg: AnnotateConfig, depth, detect, track, video_depth)
 
 def _write(cfg: AnnotateConfig, folder: Path, run: Callable[[str], tuple[Scene, list[QA]]], progress) -> dict:
     """Write the videos' scenes and questions; returns the counts, and why videos were left out."""
-    left_out, table, digest, row = {}, Counter(), hashlib.sha256(), 0
+    left_out, row = {}, 0
     with sets.Writers(folder, [cfg.split], geometry=True) as writers:
         for done, video in enumerate(cfg.videos):
             progress(done)
@@ -113,19 +113,14 @@ def _write(cfg: AnnotateConfig, folder: Path, run: Callable[[str], tuple[Scene, 
                     raise
                 left_out[video] = str(error)
                 continue
-            mp4 = codec.encode_clip(scene.frames, scene.fps)
-            writers.scene(cfg.split, scene, mp4)
-            digest.update(mp4)
+            writers.scene(cfg.split, scene, codec.encode_clip(scene.frames, scene.fps))
             for qa in questions:
-                digest.update(writers.question(cfg.split, qa, row))
-                table[qa.task, qa.scale] += 1
+                writers.question(cfg.split, qa, row)
             row += 1
         progress(len(cfg.videos))
         if not row:
             raise UserError(f"videos: none of {len(cfg.videos)} could be annotated; {next(iter(left_out.values()))}")
-    counts = {task: {scale: table[task, scale] for scale in SCALES} for task in ASKED}
-    report = {"scenes": row, "questions": table.total(), "table": counts, "sha256": digest.hexdigest()}
-    return {"splits": {cfg.split: report}, "left_out": left_out}
+    return {"splits": {cfg.split: writers.report(cfg.split)}, "left_out": left_out}
 
 
 def read_clip(video: str, cfg: AnnotateConfig) -> tuple[Clip, np.ndarray | None]:

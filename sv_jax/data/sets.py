@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,8 @@ class Writers:
     """Appends to the sets of a dataset folder; a context manager that completes the files when it is left without an error."""
 
     def __init__(self, folder: Path, splits: list[str], *, geometry: bool):
+        self._clips, self._table = Counter(), Counter()  # split -> clips; (split, task, scale) -> questions
+        self._digests = {split: hashlib.sha256() for split in splits}
         self._sets = {name: _writer(folder, name, splits) for name in ("scenes", "qa", *(["geom"] if geometry else []))}
 
     def __enter__(self) -> Writers:
@@ -70,20 +74,35 @@ class Writers:
 
     def scene(self, split: str, scene: Scene, mp4: bytes) -> None:
         """Append a clip, and its depth and ids if geometry is kept."""
+        self._count(split, mp4)
         for name, row in scene_rows(scene, mp4).items():
             if name in self._sets:
                 self._sets[name].add_examples({split: [row]})
 
     def clip(self, split: str, id: str, scale: str, mp4: bytes, fps: float) -> None:
         """Append a clip whose cameras and objects are not known."""
+        self._count(split, mp4)
         row = {"id": id, "scale": scale, "mp4": mp4, "fps": np.float64(fps), "K": np.full((3, 3), np.nan), "poses": np.empty((0, 4, 4))}
         self._sets["scenes"].add_examples({split: [row | {"objects": "[]"}]})
 
-    def question(self, split: str, qa: QA, scene_row: int) -> bytes:
-        """Append a question; returns its JSON as stored."""
+    def question(self, split: str, qa: QA, scene_row: int) -> None:
+        """Append a question."""
         row = question_row(qa, scene_row)
         self._sets["qa"].add_examples({split: [row]})
-        return row["json"].encode()
+        self._digests[split].update(row["json"].encode())
+        self._table[split, qa.task, qa.scale] += 1
+
+    def _count(self, split: str, mp4: bytes) -> None:
+        self._clips[split] += 1
+        self._digests[split].update(mp4)
+
+    def report(self, split: str) -> dict:
+        """What a manifest says of a split: counts of scenes and questions, `table[task][scale]`, and a hash of the content."""
+        table: dict[str, dict[str, int]] = {}
+        for (_, task, scale), n in sorted((key, n) for key, n in self._table.items() if key[0] == split):
+            table.setdefault(task, {})[scale] = n
+        questions = sum(sum(row.values()) for row in table.values())
+        return {"scenes": self._clips[split], "questions": questions, "table": table, "sha256": self._digests[split].hexdigest()}
 
 
 def _writer(folder: Path, name: str, splits: list[str]):

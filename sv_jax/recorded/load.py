@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,26 +109,20 @@ def load_recordings(cfg: LoadConfig) -> dict:
     folders = layout.scenes(Path(cfg.media))
     if not folders:
         raise UserError(f"--media {cfg.media!r}: no scene of {cfg.source} in it; expected {layout.holds}")
-    table, scenes, digest = Counter(), {}, hashlib.sha256()
+    scenes: dict[str, dict] = {}
     with new_folder(cfg.out) as out:
         with sets.Writers(out, [SPLIT], geometry=layout.depth) as writers, progress("scenes", len(folders)) as bar:
             for scene in _scenes(cfg, folders, faults, bar.advance):
                 asked = questions(scene, cfg.questions, layout.metric) if scene.objects else []
-                mp4 = codec.encode_clip(scene.frames, scene.fps)
-                writers.scene(SPLIT, scene, mp4)
-                digest.update(mp4)
+                writers.scene(SPLIT, scene, codec.encode_clip(scene.frames, scene.fps))
                 for qa in asked:
-                    digest.update(writers.question(SPLIT, qa, len(scenes)))
-                    table[qa.task, qa.scale] += 1
+                    writers.question(SPLIT, qa, len(scenes))
                 row = {"scale": scene.scale, "frames": len(scene.frames), "objects": len(scene.objects), "questions": len(asked)}
                 scenes[scene.id] = row
         if not scenes:
             raise UserError(f"--media {cfg.media!r}: none of {len(folders)} scenes can be taken; the first: {faults.lines[0]}")
-        counts: dict[str, dict[str, int]] = {}
-        for (task, scale), n in sorted(table.items()):
-            counts.setdefault(task, {})[scale] = n
-        report = {"scenes": len(scenes), "questions": table.total(), "table": counts, "sha256": digest.hexdigest()}
-        source = {"licence": licence(layout.source), "scenes": len(scenes), "questions": table.total()}
+        report = writers.report(SPLIT)
+        source = {"licence": licence(layout.source), "scenes": len(scenes), "questions": report["questions"]}
         manifest = {
             "config": {key: value for key, value in dataclasses.asdict(cfg).items() if key != "out"},
             "splits": {SPLIT: report},

@@ -8,7 +8,6 @@ from sv_jax.scenes import camera, surfaces
 from sv_jax.scenes.layout import Layout
 from sv_jax.scenes.place import TURNING, Crowd, corners_of
 
-ON_ROAD = ("car", "truck", "bus", "van")
 COUNT = 11, 19
 
 

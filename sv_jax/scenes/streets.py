@@ -9,7 +9,7 @@ from sv_jax.scenes.layout import Layout
 from sv_jax.scenes.place import TURNING, Crowd, corners_of, in_disc
 
 KERB = 0.12  # metres that a pavement stands above the road
-ON_ROAD = ("car", "van", "bus", "truck", "motorcycle")
+ON_ROAD = ("car", "van", "bus", "motorcycle")
 LARGE = 4.0  # metres of width from which something stands behind the pavement
 STREET = 0.55  # share of streets
 

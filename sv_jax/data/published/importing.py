@@ -9,7 +9,6 @@ All questions are read before the first clip, which is then decoded once for all
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
 from collections import Counter
@@ -95,7 +94,7 @@ def import_questions(cfg: ImportConfig) -> dict:
     for placed in _items(cfg, faults):
         clips.setdefault((placed.item.media, placed.item.views, placed.item.qa.scale), []).append(placed)
     split = cfg.split or format.split
-    table, sources, digest, rows, taken = Counter(), Counter(), hashlib.sha256(), 0, set()
+    sources, rows, taken = Counter(), 0, set()
     with new_folder(cfg.out) as folder:
         with sets.Writers(folder, [split], geometry=False) as writers, progress("clips", len(clips)) as bar:
             for done, (group, clip, mp4) in enumerate(_clips(cfg, list(clips.values()), faults), 1):
@@ -103,25 +102,19 @@ def import_questions(cfg: ImportConfig) -> dict:
                 if questions:
                     id = _scene_id(group[0].item, taken)
                     writers.clip(split, id, group[0].item.qa.scale, mp4, clip.fps)
-                    digest.update(mp4)
                     for item, marks in questions:
-                        qa = dataclasses.replace(item.qa, scene_id=id, marks=marks)
-                        digest.update(writers.question(split, qa, rows))
-                        table[qa.task, qa.scale] += 1
+                        writers.question(split, dataclasses.replace(item.qa, scene_id=id, marks=marks), rows)
                         sources[item.source] += 1
                     rows += 1
                 bar.advance(done)
         if not rows:
             raise UserError(f"questions: no record can be taken from {', '.join(cfg.questions)}; {faults.summary()}")
-        counts: dict[str, dict[str, int]] = {}
-        for (task, scale), n in sorted(table.items()):
-            counts.setdefault(task, {})[scale] = n
-        report = {"scenes": rows, "questions": table.total(), "table": counts, "sha256": digest.hexdigest()}
+        report = writers.report(split)
         manifest = {
             "config": {key: value for key, value in dataclasses.asdict(cfg).items() if key != "out"},
             "splits": {split: report},
             "licences": {
-                name: {"licence": licence(name), "questions": n} for name, n in {format.dataset: table.total(), **sources}.items()
+                name: {"licence": licence(name), "questions": n} for name, n in {format.dataset: report["questions"], **sources}.items()
             },
             "faults": {"counts": dict(faults.counts), "lines": [str(fault) for fault in faults.all]},
         }
