@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from sv_jax.errors import UserError, unknown
-from sv_jax.scenes import camera, raycast
+from sv_jax.scenes import camera, primitives, raycast
 from sv_jax.scenes.draw import KINDS, draw
 from sv_jax.scenes.layout import Layout
 from sv_jax.scenes.plain import OBJECTS
@@ -111,7 +111,7 @@ def render(layouts: list[Layout], size: tuple[int, int], batch: int, planes: boo
     Ks = [camera.intrinsics(size, layout.fov) for layout in layouts]
     parts = max(sum(len(thing.parts) for thing in (*layout.objects, *layout.props)) for layout in layouts)
     slots = next((n for n in SLOTS if n >= parts), SLOTS[-1])
-    views = [raycast.prims(layout.objects, layout.props, layout.poses, K, slots) for layout, K in zip(layouts, Ks, strict=True)]
+    views = [primitives.prims(layout.objects, layout.props, layout.poses, K, slots) for layout, K in zip(layouts, Ks, strict=True)]
     settings = [setting(layout, K) for layout, K in zip(layouts, Ks, strict=True)]
     rest = batch - len(layouts)
 
@@ -136,7 +136,7 @@ def setting(layout: Layout, K: np.ndarray) -> raycast.Setting:
         focal=np.array([K[0, 0], K[1, 1], K[0, 2], K[1, 2]], np.float32),
         far=np.float32(layout.far),
         fog=np.float32(layout.fog),
-        ground=np.array(raycast.paint(colour, texture), np.float32),
+        ground=np.array(primitives.paint(colour, texture), np.float32),
         lamps=np.einsum("fji,flj->fli", axes, places - eyes[:, None]).astype(np.float32),
         power=np.array([*(lamp.power for lamp in layout.lamps), *[np.zeros(3)] * rest], np.float32),
         reach=np.array([*(lamp.reach for lamp in layout.lamps), *[1.0] * rest], np.float32),

@@ -17,30 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from sv_jax.errors import UserError
-from sv_jax.scenes.scene import KINDS, Object, Texture
+from sv_jax.scenes import patterns
+from sv_jax.scenes.patterns import once
+from sv_jax.scenes.primitives import Prims
 
-OBJECTS = 64  # in a scene, at most: silhouettes are kept as bits
 LIGHTS = 2
 TINY = 1e-12
 BIAS = 1e-3  # shadow rays start this share of the depth above the surface
 TILE = 56  # pixels; a CPU casts tiles one by one, small enough for its cache. Accelerators cast whole frames
 BLOCK = 8  # primitives that are cast together
-MARGIN = 1.0  # pixels around a primitive's projection
-
-
-class Prims(NamedTuple):
-    """Primitives of one scene in F frames, padded to S slots per kind, kinds in KINDS' order. Camera frames unless said otherwise."""
-
-    origin: np.ndarray  # f32 [F, 3, S, 3]: the camera in the unit shape's frame
-    matrix: np.ndarray  # f32 [F, 3, S, 3, 3]: camera to unit shape directions
-    turn: np.ndarray  # f32 [F, 3, S, 2]: cosine and sine of the yaw
-    box: np.ndarray  # f32 [F, 3, S, 4]: left, top, right, bottom of its projection in pixels
-    sphere: np.ndarray  # f32 [F, 3, S, 4]: centre and radius in metres of a ball around it; radius -inf: casts no shadow
-    inverse: np.ndarray  # f32 [3, S, 3]: 1 / half sizes
-    paint: np.ndarray  # f32 [3, S, PAINT]
-    owner: np.ndarray  # i32 [3, S]: object id, from 1; 0 for what is no object
-    count: np.ndarray  # i32 [3]: primitives in use per kind
 
 
 class Setting(NamedTuple):
@@ -69,76 +54,6 @@ class Image(NamedTuple):
     whole: jax.Array  # i32 [OBJECTS]: pixels that object k + 1 would show if it were alone
     normal: jax.Array  # f32 [H, W, 3]: world, 0 for sky
     albedo: jax.Array  # f32 [H, W, 3]
-
-
-PAINT = 17  # albedo, second colour, cells per metre [3], line, bond, checker, grain, noise, noise cells per metre [3]
-
-
-def paint(albedo, texture: Texture | None) -> list[float]:
-    """A row of paint: a colour and what varies it."""
-    t = texture or Texture()
-    return [
-        *albedo, *(t.second or albedo), *(1 / p if p else 0.0 for p in t.pitch), t.line, t.bond, t.checker, t.grain, t.noise,
-        *(1 / p if p else 0.0 for p in t.length),
-    ]  # fmt: skip
-
-
-def prims(objects: tuple[Object, ...], props: tuple[Object, ...], poses: np.ndarray, K: np.ndarray, slots: int) -> Prims:
-    """Primitives of `objects`, whose ids they carry, and of `props`, which are background, for camera-to-world `poses` f64 [F, 4, 4] and
-    K f64 [3, 3]. UserError beyond `slots` of a kind or OBJECTS objects."""
-    if len(objects) > OBJECTS:
-        raise UserError(f"objects: found {len(objects)}, expected at most {OBJECTS} in a scene")
-    frames = len(poses)
-
-    def empty(*shape):
-        return np.zeros(shape, np.float32)
-
-    out = Prims(
-        empty(frames, 3, slots, 3), empty(frames, 3, slots, 3, 3), empty(frames, 3, slots, 2), empty(frames, 3, slots, 4),
-        empty(frames, 3, slots, 4), empty(3, slots, 3), empty(3, slots, PAINT), np.zeros((3, slots), np.int32), np.zeros(3, np.int32),
-    )  # fmt: skip
-    eyes, axes = poses[:, :3, 3], poses[:, :3, :3]
-    for number, thing in [*enumerate(objects, 1), *((0, prop) for prop in props)]:
-        center, yaw = thing.places(frames)  # [F, 3], [F]
-        cos, sin, zero = np.cos(yaw), np.sin(yaw), np.zeros(frames)
-        rotation = np.stack([cos, -sin, zero, sin, cos, zero, zero, zero, zero + 1], -1).reshape(-1, 3, 3)  # object to world
-        for part in thing.parts:
-            kind = KINDS.index(part.kind)
-            slot = out.count[kind]
-            if slot == slots:
-                raise UserError(f"objects: more than {slots} {part.kind} primitives in a scene")
-            half, middle = np.array(part.half), center + rotation @ np.array(part.center)
-            to_unit = rotation.swapaxes(1, 2) / half[:, None]  # world to unit shape
-            out.origin[:, kind, slot] = np.einsum("fij,fj->fi", to_unit, eyes - middle)  # f64 difference, then f32
-            out.matrix[:, kind, slot] = to_unit @ axes
-            out.turn[:, kind, slot] = np.stack([cos, sin], -1)
-            seen = np.einsum("fji,fnj->fni", axes, middle[:, None] - eyes[:, None] + (SIGNS * half) @ rotation.swapaxes(1, 2))
-            out.box[:, kind, slot] = _bounds(seen, K)
-            out.sphere[:, kind, slot, :3] = seen.mean(1)
-            out.sphere[:, kind, slot, 3] = np.linalg.norm(half) if part.shadow else -np.inf
-            out.inverse[kind, slot] = 1 / half
-            out.paint[kind, slot] = paint(part.albedo, part.texture)
-            out.owner[kind, slot] = number
-            out.count[kind] += 1
-    return out
-
-
-SIGNS = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
-
-
-def _bounds(corners: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """f64 [F, 4]: pixels that a box with camera-frame corners [F, 8, 3] may cover; all where it reaches behind the camera, none behind."""
-    z = corners[..., 2]
-    with np.errstate(all="ignore"):
-        pixels = corners[..., :2] / z[..., None] * [K[0, 0], K[1, 1]] + K[:2, 2]
-    low, high = pixels.min(1) - MARGIN, pixels.max(1) + MARGIN
-    inside = (z > 1e-6 * np.abs(corners).max((1, 2))[:, None]).all(1)[:, None]
-    low, high = np.where(inside, low, -np.inf), np.where(inside, high, np.inf)
-    high[(z <= 0).all(1)] = -np.inf
-    return np.concatenate([low, high], -1)
-
-
-once = lax.optimization_barrier  # XLA on a CPU computes what several results need once for each of them, unless it ends here
 
 
 def _along(matrix, x, y, z):
@@ -279,65 +194,6 @@ def _surface(view: Prims, index, t, ray):
     return [cos * across - sin * along, sin * across + cos * along, up], place, own, look
 
 
-def _hash(*cells):
-    """f32 [N] in [-1/2, 1/2) from integer cells, i32 [N] each."""
-    mixed = jnp.uint32(0)
-    for cell, prime in zip(cells, (73856093, 19349663, 83492791), strict=False):
-        mixed = mixed ^ (cell.astype(jnp.uint32) * jnp.uint32(prime))
-    mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(1274126177)
-    return (mixed >> 16).astype(jnp.float32) / 65536 - 0.5
-
-
-def _noise(place):
-    """f32 [N] in [-1/2, 1/2): smooth noise over the unit lattice of coordinates, three [N]."""
-    cells = [jnp.floor(p) for p in place]
-    (i, u), (j, v), (k, w) = ((c.astype(jnp.int32), (f := p - c) * f * (3 - 2 * f)) for p, c in zip(place, cells, strict=True))
-
-    def line(b, c):
-        return (1 - u) * _hash(i, b, c) + u * _hash(i + 1, b, c)
-
-    def plane(c):
-        return (1 - v) * line(j, c) + v * line(j + 1, c)
-
-    return (1 - w) * plane(k) + w * plane(k + 1)
-
-
-def _albedo(look, place, normal, width):
-    """Colours, three [N], of surfaces with paint [N, PAINT] at own coordinates `place` in metres, three [N]; patterns are averaged over
-    pixels that span `width` metres [N]. On a face a pattern has the two axes that lie in it."""
-    first, second = look[:, :3], look[:, 3:6]
-    line, bond, checker, grain, noise = look[:, 9:14].T
-    rate = [jnp.where(jnp.abs(normal[i]) < 0.7, look[:, 6 + i], 0) for i in range(3)]
-    used = [r > 0 for r in rate]
-    cell = [jnp.where(used[i], place[i] * rate[i], 0.5) for i in range(3)]
-    row = jnp.floor(jnp.where(used[2], cell[2], cell[1]))
-    shift = bond * 0.5 * (row - 2 * jnp.floor(row / 2))  # of every other row, along both ways: one of them has no cells
-    cell = [cell[0] + shift, cell[1] + jnp.where(used[2], shift, 0), cell[2]]
-    span = [jnp.maximum(width * r, 1e-4) for r in rate]
-
-    def wave(p, w):  # mean of a square wave of period 2 and values +-1
-        bump = [jnp.abs(q - jnp.floor(q) - 0.5) for q in ((p - w / 2) / 2, (p + w / 2) / 2)]
-        return 2 * (bump[0] - bump[1]) / w
-
-    def lines(p, w):  # share of lines that fill [0, line) of each cell
-        ends = [jnp.floor(q) * line + jnp.minimum(q - jnp.floor(q), line) for q in (p - w / 2, p + w / 2)]
-        return (ends[1] - ends[0]) / w
-
-    odd = 0.5 - 0.5 * wave(cell[0], span[0]) * wave(cell[1], span[1]) * wave(cell[2], span[2])
-    free = 1.0
-    for i in range(3):
-        free = free * jnp.where(used[i], 1 - lines(cell[i], span[i]), 1)
-    mixed = jnp.maximum(checker * odd, 1 - free)
-
-    coarse = jnp.maximum(jnp.maximum(span[0], span[1]), span[2])
-    bright = 1 + grain * _hash(*(jnp.floor(c).astype(jnp.int32) for c in cell)) * jnp.clip(1.5 - 2 * coarse, 0, 1)
-    finest = jnp.maximum(jnp.maximum(look[:, 14], look[:, 15]), look[:, 16]) * width
-    bright, noisy = once((bright, [p * look[:, 14 + i] for i, p in enumerate(place)]))
-    bright += noise * _noise(noisy) * jnp.clip(1.5 - finest, 0, 1)
-    mixed, bright = once((mixed, bright))
-    return [jnp.clip((first[:, i] + (second[:, i] - first[:, i]) * mixed) * bright, 0, 1) for i in range(3)]
-
-
 def _near_way(sphere, center, radius, lamp):
     """bool [3, S]: whether balls [3, S, 4] reach into the way of a ball at `center` to `lamp`."""
     way = lamp - center
@@ -388,7 +244,7 @@ def _trace(view: Prims, setting: Setting, frame, inside, x, y):
     length = jnp.sqrt(sum(k * k for k in ray))
     normal, own, place, look, length = once((normal, own, place, look, length))
     slope = length / jnp.maximum(jnp.abs(sum(n * k for n, k in zip(normal, ray, strict=True))), 1e-3)
-    albedo = _albedo(look, place, own, t / setting.focal[0] * slope)
+    albedo = patterns.albedo(look, place, own, t / setting.focal[0] * slope)
 
     lift = _along(axes.T, *normal)  # the normal in the camera frame
     point = tuple(t * (k + BIAS * n) for k, n in zip((x, y, 1.0), lift, strict=True))

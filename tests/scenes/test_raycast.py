@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sv_jax.errors import UserError
-from sv_jax.scenes import SCALES, Object, Primitive, Solid, camera, raycast
+from sv_jax.scenes import SCALES, Object, Primitive, Solid, camera, primitives, raycast
 from sv_jax.scenes.draw import draw
 from sv_jax.scenes.generate import SLOTS, render, rng_of
 from sv_jax.scenes.layout import SUN, Lamp, Layout
@@ -52,7 +52,7 @@ def shape(kind, distance, half):
     )
     pose = np.eye(4)
     pose[:3, :3] = camera.look_along(np.array([[0.0, 1.0, 0.0]]), np.zeros(1))[0]
-    view = raycast.prims((thing,), (), pose[None], camera.intrinsics(SIZE), SLOTS[0])
+    view = primitives.prims((thing,), (), pose[None], camera.intrinsics(SIZE), SLOTS[0])
     view = view._replace(origin=view.origin[0], matrix=view.matrix[0])
     x = jnp.array([0.0, 0.3 * half / distance], jnp.float32)
     listed = jnp.tile(jnp.arange(SLOTS[0]), (3, 1)), jnp.asarray(view.count)
@@ -96,7 +96,7 @@ def test_moving_camera_and_world_far_from_the_origin_changes_nothing():
     poses = layout.poses.copy()
     poses[:, :3, 3] += shift
     K = camera.intrinsics(SIZE)
-    near, far = (raycast.prims(o, (), p, K, SLOTS[0]) for o, p in ((layout.objects, layout.poses), (things, poses)))
+    near, far = (primitives.prims(o, (), p, K, SLOTS[0]) for o, p in ((layout.objects, layout.poses), (things, poses)))
     np.testing.assert_allclose(far.origin, near.origin, atol=1e-6)
 
 
@@ -127,4 +127,4 @@ def test_too_many_primitives_are_an_error_that_says_so():
     part = Primitive("box", (0.0,) * 3, (1.0,) * 3, (1.0,) * 3)
     thing = Object("x", "red", np.zeros(3), 0.0, np.ones(3), (part,) * 9)
     with pytest.raises(UserError, match="more than 8 box primitives"):
-        raycast.prims((thing,), (), np.eye(4)[None], camera.intrinsics(SIZE), 8)
+        primitives.prims((thing,), (), np.eye(4)[None], camera.intrinsics(SIZE), 8)
