@@ -1,7 +1,7 @@
 # Everything runs in .venv, which `make setup` creates from pyproject.toml under the pins of constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := data,rewards,plots,test
+EXTRAS := data,recorded,rewards,plots,test
 
 .PHONY: setup demo test lint format clean
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -23,6 +22,7 @@ import numpy as np
 from sv_jax.data import BuildConfig, SplitConfig, build, codec, open_split, sets
 from sv_jax.data.batches import BatchStream, Encoder, ShapeConfig
 from sv_jax.data.order import DataConfig, MixConfig, open_samples, shuffled
+from sv_jax.data.workers import cores
 from sv_jax.inputs.chat import Processor
 
 BASE = Path(__file__).parents[1] / "assets" / "base"
@@ -42,7 +42,7 @@ class Rate(NamedTuple):
 
 def data_suite(records: int) -> Iterator[Rate]:
     """Measure one after the other; `records` is the number of questions of the large index."""
-    processor, cores = Processor.from_folder(BASE), os.cpu_count()
+    processor, most = Processor.from_folder(BASE), cores()
     with tempfile.TemporaryDirectory() as made:
         small, large, many = (str(Path(made, name)) for name in ("small", "large", "many"))
         tasks = ("object_size", "absolute_distance", "counting", "depth", "size_comparison")
@@ -55,17 +55,17 @@ def data_suite(records: int) -> Iterator[Rate]:
         yield Rate("questions as tokens and positions, no video", per_second(lambda: encoder.layout(next(pick))), "QA/s", "one thread")
         for (side, (frames, shape)), path in zip(SIZES.items(), (small, large), strict=True):
             mp4 = sets.source(path, "scenes", "train")[0]["mp4"]
-            for threads in sorted({1, cores}):
+            for threads in sorted({1, most}):
                 rate = per_second(functools.partial(codec.decode_clip, mp4), threads)
                 note = f"{rate * frames:,.0f} frames/s, {_threads(threads)}"
                 yield Rate(f"clips decoded, {frames} x {side} x {side}", rate, "clips/s", note)
             samples = open_samples(DataConfig(path))
             encoder = Encoder(samples, processor)
             encode = functools.partial(encoder.pixels, 0, encoder.layout(0))
-            for threads in sorted({1, cores, 2 * cores}):
+            for threads in sorted({1, most, 2 * most}):
                 rate = per_second(encode, threads)
                 yield Rate(f"samples encoded, {side}, clips in memory", rate, "samples/s", _threads(threads))
-            for workers in sorted({1, cores}):
+            for workers in sorted({1, most}):
                 yield from _batches(DataConfig(path, workers=workers, cache_mb=0), shape, processor, f"{side}, every clip decoded")
             yield from _batches(DataConfig(path), shape, processor, f"{side}, clips in memory")
         repeat_questions(small, many, records)
@@ -99,7 +99,7 @@ def _batches(data: DataConfig, shape: ShapeConfig, processor: Processor, what: s
         count += 1
     seconds = time.perf_counter() - began
     stream.close()
-    note = f"{(last - first) / seconds:,.1f} samples/s, {_threads(data.workers or os.cpu_count())}"
+    note = f"{(last - first) / seconds:,.1f} samples/s, {_threads(data.workers or cores())}"
     yield Rate(f"batches, {what}", count / seconds, "batches/s", note)
 
 

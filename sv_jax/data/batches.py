@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import queue
 import threading
 from collections import deque
@@ -21,6 +20,7 @@ import numpy as np
 
 from sv_jax.data.order import DataConfig, open_samples, shares, shuffled
 from sv_jax.data.read import Samples
+from sv_jax.data.workers import cores
 from sv_jax.errors import UserError
 from sv_jax.inputs.chat import Processor, encode
 from sv_jax.inputs.layout import Grid, VisionBuckets
@@ -125,7 +125,7 @@ class BatchStream:
         self._shape, self._processes, self._process = shape.split(processes), processes, process
         self._samples, self._mix, self._cfg = open_samples(data), data.mix, processor.cfg.vision
         self._order, self._encoder = shuffled(self._samples, data, seed), Encoder(self._samples, processor)
-        self._workers = data.workers or os.cpu_count()
+        self._workers = data.workers or cores()
         self._drawn: list[int] = []
         self._queue: queue.Queue = queue.Queue(AHEAD)
         self._stop = threading.Event()
@@ -221,7 +221,7 @@ class PromptStream:
             return sample, encode_sample(processor, sample, target=False)
 
         self._rows, self._next = rows, state
-        self._prompts = _ahead(shuffled(samples, data, seed).map(prompt), state, data.workers or os.cpu_count(), rows)
+        self._prompts = _ahead(shuffled(samples, data, seed).map(prompt), state, data.workers or cores(), rows)
 
     def __next__(self) -> tuple[list[dict], list[Sample], int]:
         samples, prompts = zip(*(next(self._prompts) for _ in range(self._rows)), strict=True)
