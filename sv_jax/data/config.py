@@ -64,6 +64,8 @@ class BuildConfig:
         for name in ("shard_scenes", "workers"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"{name}: found {value}, expected at least 1")
+        if not 0 <= self.told <= 1:
+            raise UserError(f"told {self.told:g}: expected a share, from 0 to 1")
         for scale in self.scales:
             if scale not in SCALES:
                 raise unknown("scale", scale, SCALES)

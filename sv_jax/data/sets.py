@@ -190,6 +190,6 @@ def _builder(path: str | Path, name: str):
 
     folder = Path(path) / name / VERSION
     if not (folder / "dataset_info.json").is_file():
-        made = "made by `sv-jax data build`, `import` or `annotate`"
+        made = "made by `sv-jax data build`, `import`, `load` or `annotate`"
         raise UserError(f"data {str(path)!r}: no {name}/{VERSION}/dataset_info.json; expected a folder {made}")
     return tfds.builder_from_directory(folder)

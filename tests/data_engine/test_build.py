@@ -138,6 +138,8 @@ def test_existing_folder_is_kept_or_refused(config, manifest, tmp_path):
         ({"splits": (SplitConfig("a/b", 1, 0),)}, "found the name 'a/b', expected letters"),
         ({"shard_scenes": 0}, "shard_scenes: found 0, expected at least 1"),
         ({"workers": 0}, "workers: found 0, expected at least 1"),
+        ({"told": 1.5}, "told 1.5: expected a share"),
+        ({"splits": (SplitConfig("a", 1, 0, "ful"),)}, "did you mean .full"),
     ],
 )
 def test_impossible_configs_are_refused(fields, message):
