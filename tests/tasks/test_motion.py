@@ -16,7 +16,8 @@ from sv_jax.scenes.scene import Scene
 from sv_jax.scenes.worlds import WORLDS, build
 from sv_jax.tasks.motion import rotation, view_change
 from sv_jax.tasks.view import View
-from tests.tasks.recompute import Pixels, turned
+from tests.tasks.recompute import Pixels
+from tests.tasks.recompute.motion import turned
 
 SIZE, FRAMES = (112, 112), 4
 TURNING = {("tabletop", "book"): 105.0, ("indoor", "sofa"): -75.0, ("drone", "warehouse"): 60.0, ("tabletop", "can"): 100.0}  # degrees

@@ -13,6 +13,7 @@ from sv_jax.tasks import ask
 from tests.tasks.recompute import RECOMPUTE, Pixels, check
 
 SIX = ("object_size", "absolute_distance", "counting", "position_comparison", "size_comparison", "depth")  # what `make demo` asks
+FULL = ("room_size", "appearance_order", "spatial_relation", "manipulation_plan", "navigation")  # not in plain worlds; tests of their own
 # the scales of tasks that not every scale has
 ONLY = {"route_plan": ("indoor", "drone"), "obstacles": ("tabletop", "tiny"), "area_estimation": ("drone", "outdoor")}
 
@@ -39,7 +40,7 @@ def special():
     )
 
 
-@pytest.fixture(scope="module", params=[task for task in RECOMPUTE if task not in SIX])
+@pytest.fixture(scope="module", params=[task for task in RECOMPUTE if task not in SIX + FULL])
 def others(request, many):
     """Scenes and questions of one of the tasks that the demo does not ask."""
     task = request.param
