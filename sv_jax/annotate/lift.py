@@ -24,6 +24,7 @@ SLICES = 8
 TAIL = 0.005  # share of an object's points that each end of each axis may lose
 BORDER, STEP = 2, 0.015  # pixels at a mask's border whose depth is mixed if it steps by this share ...
 SLOPE = 0.04  # ... from a surface that changes by no more than this share there
+EDGE, BENT = 0.05, 0.1  # steps of depth at masks, as a share of it, that tell whether it is sharp; by what share of them lines may bend
 STANDS = 0.05  # an object whose bottom is nearer to the ground than this share of its height stands on it
 HIDDEN = 0.6  # of what shows of its height, at most, lies hidden under a ball
 LEAST = 16  # pixels of an object over the clip
@@ -161,9 +162,12 @@ def sharpen(depth: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
     """Depth [F, H, W] whose pixels at the border of a mask continue the inner pixels' surface where they step away from it.
 
     Depth models mix the two sides of an edge; back-projected, such pixels hang in the air between an object and what is behind it. The
-    surface goes on from the nearest inner pixel as from its mirror image to it, straight in inverse depth, as a plane does."""
+    surface goes on from the nearest inner pixel as from its mirror image to it, straight in inverse depth, as a plane does. Depth that is
+    sharp already stays as it is: there, what steps is another side of the object."""
     from scipy import ndimage
 
+    if crisp(depth, ids):
+        return depth
     out, (_, height, width) = depth.copy(), depth.shape
     rows, columns = np.indices((height, width))
     for frame, number in ((f, k) for f in range(len(ids)) for k in range(1, count + 1)):
@@ -178,6 +182,21 @@ def sharpen(depth: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
         mixed = mask & ~inner & ~(np.abs(inverse - steady) <= STEP * steady)
         out[frame][mixed] = 1 / steady[mixed]
     return out
+
+
+def crisp(depth: np.ndarray, ids: np.ndarray) -> bool:
+    """Whether depth [F, H, W] steps where masks end from one pixel to the next, and not over several: the three on each side then lie
+    on a line in inverse depth."""
+    inverse, bent = np.where(np.isfinite(depth), 1 / depth, np.nan), []
+    for z, k in ((inverse, ids), (inverse.swapaxes(1, 2), ids.swapaxes(1, 2))):
+        k = [k[:, i : k.shape[1] - 5 + i] for i in range(6)]
+        edge = (k[0] == k[1]) & (k[1] == k[2]) & (k[2] != k[3]) & (k[3] == k[4]) & (k[4] == k[5])
+        a, b, c, d, e, f = (z[:, i : z.shape[1] - 5 + i][edge] for i in range(6))
+        step = np.abs(e - b)
+        far = step - 1.5 * (np.abs(b - a) + np.abs(f - e)) > EDGE * np.maximum(b, e)
+        bent.append((np.abs(a - 2 * b + c) + np.abs(d - 2 * e + f))[far] / step[far])
+    bent = np.concatenate(bent)
+    return not len(bent) or float(np.median(bent)) < BENT
 
 
 def agree(depth: np.ndarray, K: np.ndarray, poses: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from sv_jax.annotate.annotate import aligned
 from sv_jax.annotate.colours import named, split_phrase
@@ -133,15 +134,19 @@ def test_what_stands_on_something_else_keeps_its_own_height(room):
             assert thing.size[2] <= heights[thing.phrase] * 1.05
 
 
-def test_sharpen_keeps_a_plane_and_takes_mixed_pixels_back_to_it():
+def test_mixed_pixels_are_taken_back_to_the_surface_and_sharp_depth_stays():
     rows, columns = np.indices((40, 40))
     plane = 1 / (0.5 + 0.005 * rows - 0.002 * columns)[None]
     ids = np.zeros((1, 40, 40), np.uint8)
     ids[:, 10:30, 8:30] = 1
-    np.testing.assert_array_equal(sharpen(plane, ids, 1), plane)
-    mixed = plane.copy()
-    mixed[:, 10, 8:30] *= 1.3
-    np.testing.assert_allclose(sharpen(mixed, ids, 1), plane, rtol=1e-9)
+    sharp = np.where(ids, plane, 2 * plane)
+    sharp[:, 10, 8:30] *= 1.05  # another side of the object
+    np.testing.assert_array_equal(sharpen(sharp, ids, 1), sharp)
+    mixed = np.where(ids, plane, 2 * plane)
+    mask = ids[0] > 0
+    mixed[:, mask & ~binary_erosion(mask)] *= 1.3
+    mixed[:, binary_dilation(mask) & ~mask] *= 0.85
+    np.testing.assert_allclose(sharpen(mixed, ids, 1)[ids > 0], plane[ids > 0], rtol=1e-9)
 
 
 def test_poses_that_contradict_the_depth_are_refused(room):

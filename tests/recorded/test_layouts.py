@@ -129,15 +129,18 @@ def test_the_scene_stands_on_the_ground_and_its_objects_are_measured(scene, writ
     relative = np.linalg.inv(scene.poses[0]) @ scene.poses
     relative[:, :3, 3] *= unit
     np.testing.assert_allclose(np.linalg.inv(found.poses[0]) @ found.poses, relative, atol=1e-5 * unit)
-    np.testing.assert_allclose(found.poses[:, 2, 3] / unit, scene.poses[:, 2, 3], rtol=0.01)  # heights above the ground
+    np.testing.assert_allclose(found.poses[:, 2, 3] / unit, scene.poses[:, 2, 3], rtol=0.01)  # the ground is fitted to depths
     np.testing.assert_allclose(found.poses[:, 2, :3], scene.poses[:, 2, :3], atol=0.005)  # and up in the axes of each camera
     if name == "scannetpp":
         assert found.objects == ()
     half = [array[:, ::2, ::2] for array in (scene.frames, scene.depth, scene.ids)]
     phrases = [thing.phrase for thing in scene.objects]
     exact = lift("", half[0], 2.0, *half[1:], phrases, np.diag([0.5, 0.5, 1]) @ scene.K, scene.poses)
+    # an object of ARKitScenes lacks what shows of it so near to the floor: not more than a row of pixels above that is lost
+    floor = arkit.MARGIN + np.median(scene.depth[scene.ids > 0]) / (scene.K[1, 1] / 2) if name == "arkit" else 0.0
+    atol = floor + 0.002  # depth in whole millimetres, at both ends of an object
     for thing, other in zip(found.objects, exact.objects, strict=False):  # the same measurement of exact depth, ids and cameras
-        np.testing.assert_allclose(np.sort(thing.size) / unit, np.sort(other.size), rtol=0.3 if name == "arkit" else 0.05)  # 2 cm of floor
+        np.testing.assert_allclose(np.sort(thing.size) / unit, np.sort(other.size), rtol=0.02, atol=atol)
         assert (
             abs(np.linalg.norm(thing.center - found.poses[0, :3, 3]) / unit / np.linalg.norm(other.center - exact.poses[0, :3, 3]) - 1)
             < 0.02
