@@ -40,7 +40,8 @@ def test_parts_merged_equal_attention_over_everything_joined(filled):
     shapes = [(B, G, N, H), *2 * [(B, G, K, H)], *2 * [(B, T, K, H)], *2 * [(B, G, R, K, H)]]
     arrays = [normal(i, *shape) for i, shape in enumerate(shapes)]
     mask = jnp.asarray(np.arange(T) < np.array([T, 3, 1])[:, None])
-    np.testing.assert_allclose(in_parts(*arrays, mask, jnp.int32(filled)), joined(*arrays, mask, jnp.int32(filled)), atol=1e-5)
+    # scores reach 80, of which a rounding is 5e-6, and so of the weights; values reach 10
+    np.testing.assert_allclose(in_parts(*arrays, mask, jnp.int32(filled)), joined(*arrays, mask, jnp.int32(filled)), atol=1e-4)
 
 
 def test_write_puts_a_token_into_one_layer_or_all():

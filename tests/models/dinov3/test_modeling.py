@@ -41,7 +41,7 @@ def test_rope_equals_transformers(case):
 def test_what_stands_in_the_padding_changes_nothing(small):
     _, model = small
     want, got = (jax.jit(model)(*inputs(SMALL, media(SMALL), buckets, fill)) for buckets, fill in ((EXACT, 0.0), (PADDED, 1e3)))
-    np.testing.assert_allclose(got[:, :REAL], want, atol=1e-6)
+    np.testing.assert_allclose(got[:, :REAL], want, atol=1e-5)  # sums of other lengths are rounded otherwise
 
 
 def test_a_frame_sees_itself_alone(small):
