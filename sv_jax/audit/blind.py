@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sv_jax.audit.constant import best_constant
 from sv_jax.audit.facts import option_numbers
 from sv_jax.audit.questions import kind, objects, template
 from sv_jax.rewards.answers import mra
+from sv_jax.rewards.constant import best_constant
 from sv_jax.tasks import QA
 from sv_jax.tasks.qa import LETTERS
 

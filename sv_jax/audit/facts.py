@@ -10,8 +10,8 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from sv_jax.audit.constant import best_constant
 from sv_jax.audit.questions import Asked, objects, template
+from sv_jax.rewards.constant import best_constant
 from sv_jax.scenes.scene import SCALES
 from sv_jax.tasks import QA
 from sv_jax.tasks.qa import LETTERS

@@ -14,7 +14,7 @@ from sv_jax.inputs.chat import Processor
 from sv_jax.inputs.packing import pack_prompts
 from sv_jax.models.spacevista.config import SCALES
 from sv_jax.models.spacevista.model import SpaceVista
-from sv_jax.rewards.answers import THRESHOLDS
+from sv_jax.rewards.constant import best_constant
 from sv_jax.sampling.choose import sampling
 from sv_jax.sampling.sampler import SamplerConfig, sample
 from sv_jax.tasks.qa import LETTERS, QA
@@ -86,14 +86,11 @@ def best_constants(qas: Sequence[QA], profile: str = "ours") -> Table:
 
 
 def _guesses(cell: Sequence[QA]) -> list[str]:
-    """For letters and texts the distinct answers. For numbers these and, as a guess may beat all of them, where each begins to be right by
-    MRA: of overlapping intervals, some lower end lies in the most (at it or just inside, as rounding has it). Of many answers, an even
-    part."""
+    """What the best answer may be: any letter or distinct text, and the best number."""
     said = {qa.answer for qa in cell if qa.answer_type != "number"}
-    values = sorted({float(qa.answer) for qa in cell if qa.answer_type == "number"})
-    values = values[:: 1 + len(values) // 40]
-    starts = (f"{v * part:.12g}" for v in values for part in (1.0, *THRESHOLDS, *THRESHOLDS * (1 + 1e-9)))
-    return [*sorted({*LETTERS, *said} if said else said), *starts]
+    values = [float(qa.answer) for qa in cell if qa.answer_type == "number"]
+    numbers = [np.format_float_positional(best_constant(values)[0])] if values else []
+    return [*sorted({*LETTERS, *said} if said else said), *numbers]
 
 
 def mean(table: Table) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sv_jax.audit.constant import best_constant, mean_mra
 from sv_jax.rewards.answers import mra
+from sv_jax.rewards.constant import best_constant, mean_mra
 
 
 @pytest.mark.parametrize("seed", range(4))
