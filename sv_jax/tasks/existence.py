@@ -43,15 +43,9 @@ def _nearer(a: Seen, b: Seen) -> bool | None:
     return True if a.depth <= (1 - NEARER) * b.front else False if b.depth <= (1 - NEARER) * a.front else None
 
 
-def _swapped(holds: Callable[[Seen, Seen], bool | None]) -> Callable[[Seen, Seen], bool | None]:
-    return lambda a, b: holds(b, a)
-
-
-RELATIONS: dict[str, Callable[[Seen, Seen], bool | None]] = {  # None is in doubt
-    "to the left of": _beside,
-    "to the right of": _swapped(_beside),
-    "nearer to the camera than": _nearer,
-    "farther from the camera than": _swapped(_nearer),
+SIDES: dict[tuple[str, str], Callable[[Seen, Seen], bool | None]] = {  # by their function's truth and untruth; None is in doubt
+    ("to the left of", "to the right of"): _beside,
+    ("nearer to the camera than", "farther from the camera than"): _nearer,
 }
 NOUNS: dict[str, Callable[[Object], str]] = {  # what an object may be called
     "any": lambda thing: "object",
@@ -61,42 +55,42 @@ NOUNS: dict[str, Callable[[Object], str]] = {  # what an object may be called
 
 
 def _there(view: View, rng: np.random.Generator) -> QA | None:
-    """Yes or no, by a coin, of a relation and a kind of noun for which the scene has a question of either answer, so that the question's
-    words do not tell. Every object that the noun fits stands clearly on one side or the other; "no", too, asks about nouns of the scene."""
-    found = {cell: _cases(view, *cell) for cell in product(RELATIONS, NOUNS)}
-    cells = [cell for cell, cases in found.items() if cases[True] and cases[False]]
-    if not cells:
+    """Yes or no, by a coin, of a side of an object and a kind of noun. All objects that the noun fits stand clearly on the same side: the
+    same words with the other side have the other answer, so that no word tells."""
+    found = {
+        cell: cases for cell in product(SIDES, NOUNS) if (cases := view.once("existence", *cell, lambda cell=cell: _cases(view, *cell)))
+    }
+    if not found:
         return None
-    relation, kind = cells[rng.integers(len(cells))]
+    sides, kind = list(found)[rng.integers(len(found))]
+    anchor, noun, holds = found[sides, kind][rng.integers(len(found[sides, kind]))]
     answer = bool(rng.integers(2))
-    cases = found[relation, kind][answer]
-    anchor, noun = cases[rng.integers(len(cases))]
+    relation = sides[int(answer != holds)]
     members = [seen for seen in view.seen if seen is not anchor and NOUNS[kind](seen.object) == noun]
     called, marks = refer.names(view, (anchor,), rng, ("box",))
     options = ("Yes", "No")[:: 1 if rng.random() < 0.5 else -1]
     right = "Yes" if answer else "No"
     # "another red object" beside a red mug
     word = f"another {noun}" if NOUNS[kind](anchor.object) == noun else f"a{'n' * (noun[0] in 'aeiou')} {noun}"
-    holding = [seen.phrase for seen in members if RELATIONS[relation](seen, anchor)]
     stated = [_stated(view, seen, relation) for seen in (anchor, *members)]
+    there = ", ".join(seen.phrase for seen in members) if answer else "none"
     return refer.record(
-        view, "existence", anchor.phrase, f"{'; '.join(stated)}; {relation} {anchor.phrase}: {', '.join(holding) or 'none'}; {right}",
+        view, "existence", anchor.phrase, f"{'; '.join(stated)}; {relation} {anchor.phrase}: {there}; {right}",
         question=THERE_TEMPLATES[rng.integers(len(THERE_TEMPLATES))].format(noun=word, relation=relation, a=called[0]),
         options=options, answer=LETTERS[options.index(right)], answer_type="choice", marks=marks,
     )  # fmt: skip
 
 
-def _cases(view: View, relation: str, kind: str) -> dict[bool, list[tuple[Seen, str]]]:
-    """Objects and nouns by the answer that they lead to; those left out where it is in doubt."""
-    cases: dict[bool, list[tuple[Seen, str]]] = {True: [], False: []}
+def _cases(view: View, sides: tuple[str, str], kind: str) -> list[tuple[Seen, str, bool]]:
+    """Objects and nouns, and whether all that the noun fits stand on the first of the sides; those on both, or in doubt, are left out."""
     if kind == "any" and not view.bare:
-        return cases
+        return []
+    cases = []
     members = {noun: _members(view, NOUNS[kind], noun) for noun in sorted({NOUNS[kind](seen.object) for seen in view.seen})}
     for anchor, noun in product(view.seen, members):
-        others = [s for i, s in members[noun] if i != anchor.index]
-        held = [RELATIONS[relation](seen, anchor) if seen else None for seen in others]
-        if held and None not in held:
-            cases[any(held)].append((anchor, noun))
+        held = {SIDES[sides](seen, anchor) if seen else None for i, seen in members[noun] if i != anchor.index}
+        if held in ({True}, {False}):
+            cases.append((anchor, noun, *held))
     return cases
 
 

@@ -77,6 +77,16 @@ def test_box_iou_counts_pixels():
         assert box_iou(a, b) == pytest.approx(_overlap(a, b))
 
 
+def test_the_same_words_with_the_other_side_have_the_other_answer(asked):
+    sides = ("to the left of", "to the right of", "nearer to the camera than", "farther from the camera than")
+    polar = [(pixels, qa) for _, pixels, qa in asked if qa.task == "existence" and len(qa.options) == 2]
+    for pixels, qa in polar:
+        side = next(i for i, text in enumerate(sides) if text in qa.question)
+        other = replace(qa, question=qa.question.replace(sides[side], sides[side ^ 1]), answer="AB"[qa.answer == "A"])
+        assert (verdict := check(pixels, other)).agrees, (verdict, other)
+    assert len(polar) >= 10 and 0.2 < np.mean([qa.options["AB".index(qa.answer)] == "Yes" for _, qa in polar]) < 0.8
+
+
 def test_depth_is_asked_where_the_first_frame_shows_the_nearest_point(asked):
     """Against points all over the object's parts."""
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 21)] * 3), -1).reshape(-1, 3)
