@@ -57,12 +57,12 @@ def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: 
 
 
 def _flight(half: float, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Straight over the region, looking ahead and down; or the same way backward."""
+    """Straight over the region, looking ahead and down; or backward, away from it."""
     azimuth, pitch, altitude = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(30, 60)), rng.uniform(0.55, 1.1) * half
     ahead = np.array([np.cos(azimuth), np.sin(azimuth)])
     start = -ahead * (altitude / np.tan(pitch) + rng.uniform(0.1, 0.4) * half) + rng.uniform(-0.2, 0.2, 2) * half
-    along = np.linspace(0, rng.uniform(0.3, 0.9) * half, frames)
-    way = start + along[:: 1 if rng.uniform() < 0.5 else -1, None] * ahead
+    length = rng.uniform(0.3, 0.9) * (half if rng.uniform() < 0.5 else -0.6 * half)
+    way = start + np.linspace(0, length, frames)[:, None] * ahead
     eyes = np.column_stack([way, altitude * (1 + rng.uniform(-0.15, 0.15) * np.linspace(0, 1, frames))])
     yaw = azimuth + np.radians(rng.uniform(-25, 25)) * np.linspace(-1, 1, frames)
     forward = np.stack([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.full(frames, -np.sin(pitch))], -1)

@@ -92,7 +92,7 @@ def _walk(crowd: Crowd, floor: np.ndarray, frames: int, rng: np.random.Generator
     middle = np.mean([thing.center[:2] for thing in crowd.objects], 0)
     sweep = rng.choice([-1.0, 1.0]) * np.radians(rng.uniform(300, 345) if rng.uniform() < AROUND else rng.uniform(50, 130))
     for _ in range(200):
-        start, end = rng.uniform(low, high, (2, 2))
+        start, end = sorted(rng.uniform(low, high, (2, 2)), key=lambda spot: -np.linalg.norm(spot - middle))
         if np.linalg.norm(end - start) < 0.8 or np.linalg.norm(start - middle) < 1.2:
             continue
         way = camera.along(np.array([start, end]), frames)

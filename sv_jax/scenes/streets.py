@@ -55,8 +55,8 @@ def _street(crowd: Crowd, rng: np.random.Generator, frames: int, size: tuple[int
         crowd.put(name, lambda size, name=name: place(size, name), height)
     eye, start = KERB + rng.uniform(1.5, 1.8), -long / 2 - rng.uniform(3, 6)
     stride = rng.uniform(0.35, 0.7) * long
-    ends = (start, start + stride) if rng.uniform() < 0.5 else (start + stride, start)  # forward, or drawing back
-    eyes = np.column_stack([np.linspace(*ends, frames), np.full(frames, lane), np.full(frames, eye)])
+    end = start + (stride if rng.uniform() < 0.5 else -0.6 * stride)  # forward, or drawing back
+    eyes = np.column_stack([np.linspace(start, end, frames), np.full(frames, lane), np.full(frames, eye)])
     glance = np.radians(rng.uniform(5, 12) + rng.uniform(-18, 18) * np.sin(np.linspace(0, np.pi * rng.uniform(0.6, 1.6), frames)))
     ahead = np.stack([np.cos(glance), -own * np.sin(glance), np.full(frames, -rng.uniform(0.02, 0.10))], -1)
     return props, camera.walk(eyes, eyes + ahead, rng), np.radians(rng.uniform(52, 66))

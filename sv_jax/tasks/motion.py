@@ -23,6 +23,7 @@ WHOLE = 0.9  # share of its silhouette that each frame shows of an object whose 
 VIEWPOINT = np.radians(20), np.radians(120)  # between the directions from which two frames see a matched object
 
 AXES = (("left", "right"), ("up", "down"), ("backward", "forward"))  # of the camera: -x and x, -y and y, -z and z
+AHEAD = 2
 TURNS = (("left", "right"), ("up", "down"), ("counter-clockwise", "clockwise"))  # yaw, pitch, roll: negative and positive
 MOVE_TEMPLATES = (
     "Which way did the camera itself move from {f} to {g}, whatever its turn, seen along the axes of {f}?",
@@ -91,9 +92,10 @@ def total(rotation: np.ndarray) -> float:
 def view_change(view: View, rng: np.random.Generator) -> QA | None:
     """Which way the camera moved, which way it turned, or how far it moved between two frames.
 
-    An orbit to the right turns left, so that plain words would be in doubt: movement and turn are asked for apart. The options are the
-    two ends of one axis, because the camera's usual motion makes the others easy to rule out. As a walk leads forward, some questions go
-    back in time, and an axis is asked about where both its ends could be the answer."""
+    An orbit to the right turns left, so that plain words would be in doubt: movement and turn are asked for apart. The options are the two
+    ends of one axis, because the camera's usual motion makes the others easy to rule out. Some questions go back in time, and an axis is
+    asked about where both its ends could be the answer. As a walk through a room leads toward its middle, forward and backward are asked
+    about only where the frames in their order go both ways."""
     kinds: dict[str, dict | list] = {"move": {}, "turn": {}, "distance": []}
     for pair in _pairs(view):
         rotation, position = relative_pose(view, *pair)
@@ -101,6 +103,8 @@ def view_change(view: View, rng: np.random.Generator) -> QA | None:
             kinds["distance"] += [pair] if pair[0] < pair[1] else []
             _sort(kinds["move"], pair, position, 0.0)
         _sort(kinds["turn"], pair, turns(rotation), TURNED)
+    if view.scene.room is not None and not all(any(i < j for i, j in end) for end in kinds["move"].get(AHEAD, ())):
+        del kinds["move"][AHEAD]
     for kind in ("move", "turn"):
         kinds[kind] = {axis: ends for axis, ends in kinds[kind].items() if all(ends)}
     found = [kind for kind, cases in kinds.items() if cases]
