@@ -18,8 +18,9 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/sv-jax demo
 
+# worksteal gives each worker half of the files, so that most modules set their fixtures up once
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -28,7 +28,7 @@ def absolute_distance(pixels: Pixels, qa: QA) -> float:
 
 def area_estimation(pixels: Pixels, qa: QA) -> float:
     """Area of the convex hull of what shows, from above."""
-    return ConvexHull(pixels.cloud(*things(pixels, qa, 1))[:, :2]).volume
+    return ConvexHull(pixels.outline(*things(pixels, qa, 1))).volume
 
 
 def size_comparison(pixels: Pixels, qa: QA) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import ConvexHull, cKDTree
 
 from sv_jax.inputs.marks import load_mask
 from sv_jax.tasks import QA
@@ -29,6 +29,7 @@ class Pixels:
         self._places = np.argsort(ids.ravel(), kind="stable")
         self._ends = np.cumsum(self.counts.sum(0))
         self._clouds: dict[tuple[int, int | None], np.ndarray] = {}
+        self._outlines: dict[int, np.ndarray] = {}
 
     @classmethod
     def of(cls, scene) -> Pixels:
@@ -51,6 +52,13 @@ class Pixels:
             self._clouds[k, frame] = np.einsum("nij,nj->ni", self.poses[f, :3, :3], np.stack([x, y, z], -1)) + self.poses[f, :3, 3]
         return self._clouds[k, frame]
 
+    def outline(self, k: int) -> np.ndarray:
+        """Corners [n, 2], counter-clockwise, of the convex hull of an id's points, seen from above."""
+        if k not in self._outlines:
+            points = self.cloud(k)[:, :2]
+            self._outlines[k] = points[ConvexHull(points).vertices]
+        return self._outlines[k]
+
     def nearest(self, k: int) -> float:
         """The smallest depth of an id in the first frame."""
         return float(self.depth[0][self.ids[0] == k].min())
@@ -64,10 +72,14 @@ class Pixels:
         return float(np.ptp(self.cloud(k)[:, 2]) + self.nearest(k) / self.K[1, 1])
 
     def gap(self, a: int, b: int) -> float:
-        """The smallest distance between points of two ids: between those that are no farther from the other's box than some two are."""
+        """The smallest distance between points of two ids. Some points bound it from above; of all, only those count that are no farther
+        apart than this along the direction between the nearest two of those."""
         p, q = self.cloud(a), self.cloud(b)
-        most = cKDTree(p[::50]).query(q[::50])[0].min()
-        p, q = (x[((x >= y.min(0) - most) & (x <= y.max(0) + most)).all(1)] for x, y in ((p, q), (q, p)))
+        away, nearest = cKDTree(p[::50]).query(q[::50])
+        least = int(away.argmin())
+        way = q[::50][least] - p[::50][nearest[least]]
+        along = [x @ way / max(away[least], 1e-12) for x in (p, q)]
+        p, q = p[along[0] >= along[1].min() - away[least]], q[along[1] <= along[0].max() + away[least]]
         return float(cKDTree(p).query(q)[0].min())
 
     def middle(self, k: int) -> float:
@@ -100,6 +112,13 @@ class Pixels:
             if [max(0, u.min() - 2), max(0, v.min() - 2), min(width, u.max() + 3), min(height, v.max() + 3)] == mark["xyxy"]:
                 found.append(int(k))
         return only(found, f"box {mark['xyxy']}")
+
+
+def within(points: np.ndarray, outline: np.ndarray) -> np.ndarray:
+    """bool [n]: which points [n, 2] lie in a convex outline."""
+    x, y = (np.roll(outline, -1, 0) - outline).T
+    inward = np.stack([-y, x])  # [2, corners]
+    return (points @ inward >= (outline.T * inward).sum(0)).all(1)
 
 
 def only(found, what: str):

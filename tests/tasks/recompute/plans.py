@@ -5,33 +5,25 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from scipy.spatial import ConvexHull, Delaunay
 
 from sv_jax.tasks import QA
-from tests.tasks.recompute.pixels import METRES, Pixels, only, things
+from tests.tasks.recompute.pixels import METRES, Pixels, only, things, within
 
 SIDES = {"to the right of": (0, 1), "to the left of": (0, -1), "behind": (1, 1), "in front of": (1, -1)}
 STEPS = {"right": (1, 0), "left": (-1, 0), "away": (0, 1), "toward": (0, -1)}
 
 
-def corners(pixels: Pixels, k: int) -> np.ndarray:
-    """Corners [n, 2] of the convex outline of an id's visible points, seen from above."""
-    points = pixels.cloud(k)[:, :2]
-    hull = points[ConvexHull(points).vertices]
-    return hull[:: max(1, len(hull) // 48)] if len(hull) > 96 else hull
-
-
-def others(pixels: Pixels, *without: int) -> list[Delaunay]:
+def others(pixels: Pixels, *without: int) -> list[np.ndarray]:
     """The outlines of all ids that show, but some."""
-    return [Delaunay(corners(pixels, k)) for k in pixels.shown if k not in without and pixels.counts[:, k].sum() >= 50]
+    return [pixels.outline(k) for k in pixels.shown if k not in without and pixels.counts[:, k].sum() >= 50]
 
 
-def collides(body: np.ndarray, legs: list[np.ndarray], obstacles: list[Delaunay]) -> bool:
-    """Whether points `body` [n, 2] that move along legs, each [2], come to lie in an obstacle."""
+def collides(body: np.ndarray, legs: list[np.ndarray], obstacles: list[np.ndarray]) -> bool:
+    """Whether points `body` [n, 2] that move along legs, each [2], come to lie in an obstacle's outline."""
     at, places = np.zeros(2), max(30, 300 // len(body))
     for leg in legs:
         way = body + (at + np.linspace(0, 1, places)[:, None] * leg)[:, None]
-        if any((obstacle.find_simplex(way.reshape(-1, 2)) >= 0).any() for obstacle in obstacles):
+        if any(within(way.reshape(-1, 2), obstacle).any() for obstacle in obstacles):
             return True
         at = at + leg
     return False
@@ -63,7 +55,7 @@ def manipulation_plan(pixels: Pixels, qa: QA) -> str:
     ahead = pixels.poses[0, :2, 2] / np.linalg.norm(pixels.poses[0, :2, 2])
     axes = np.array([[ahead[1], -ahead[0]], ahead])
     axis, sign = next(at for side, at in SIDES.items() if f" {side} " in qa.question)
-    a, b = (corners(pixels, k) @ axes.T for k in (moved, goal))
+    a, b = (pixels.outline(k) @ axes.T for k in (moved, goal))
     body = np.concatenate([a.mean(0) + share * (a[::3] - a.mean(0)) for share in (0.0, 0.5, 1.0)]) @ axes
     obstacles, good = others(pixels, moved), []
     for letter, option in zip("ABCD", qa.options, strict=True):
