@@ -75,6 +75,8 @@ def _ways(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: 
     if not len(plans):
         return None
     true, seen, indices = view.once("walls", moved.index, lambda: _walls(view, moved, start, axes))
+    if not indices:
+        return None
     margin = size.max()
     straight = start + np.linspace(0, 1, STRAIGHT)[:, None] * (goal @ axes)
     if legs.room(straight[:, None].repeat(2, 1), seen).min() > -HIT * margin:

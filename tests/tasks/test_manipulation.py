@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sv_jax.tasks import ask
+from sv_jax.tasks import ask, legs
 from sv_jax.tasks.manipulation import manipulation_plan
 from sv_jax.tasks.view import View
 from tests.tasks.recompute import Pixels, check
@@ -54,3 +54,9 @@ def test_nothing_is_asked_where_nothing_is_in_the_way(full):
         qa = manipulation_plan(apart, np.random.default_rng(seed))
         assert qa is None or f"hits {two[0].phrase}" in qa.reasoning or f"hits {two[1].phrase}" in qa.reasoning
     assert manipulation_plan(View(next(scene for scene in full if scene.scale == "drone")), np.random.default_rng(0)) is None
+
+
+def test_a_scene_where_nothing_blocks_a_way_gives_nothing(full, monkeypatch):
+    monkeypatch.setattr(legs, "blocking", lambda *_: [])
+    scene = next(scene for scene in full if scene.scale == "tabletop")
+    assert not any(manipulation_plan(View(scene), np.random.default_rng(seed)) for seed in range(4))
