@@ -129,12 +129,12 @@ def _base(seen: Seen) -> float:
 
 def _aside(view: View, a: Seen, b: Seen) -> str | None:
     """The relation of two objects neither of which bears the other, by their closest points. Side by side are those that stand on the same
-    thing, level with each other."""
+    thing, level with each other; the clip shows how long both are."""
     small, large = _sizes(a, b)
     if _gap(a, b) >= FAR * large:
         return "apart"
     level = max(_base(a), _base(b)) < min(seen.object.center[2] + seen.height / 2 for seen in (a, b))
-    if a.object.parent != b.object.parent or not level:
+    if a.object.parent != b.object.parent or not level or not (view.shows_longest(a) and view.shows_longest(b)):
         return None
     outlines = (geometry.outline(seen.object.solids) for seen in (a, b))
     near = geometry.separation(*outlines) > 0 and geometry.approach(view.thin(a.index), view.thin(b.index)) <= CLOSE * small

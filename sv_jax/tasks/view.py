@@ -18,6 +18,7 @@ SIDE = 0.03  # … and share of the frame's side that its box must reach both wa
 GRID = 32  # rows and columns of points by which the overlap of two frames is measured
 SAME_BOX = 0.5  # intersection over union of two boxes from which one may be taken for the other
 TOLD = 0.8  # share of comparisons with marks where names would tell the answer
+MOST = 0.8  # share of an object's longest side that the clip must show where others are called near or not
 WHOLE = 0.95  # share of its silhouette from which nothing that matters of an object is hidden
 
 
@@ -170,6 +171,14 @@ class View:
     def shows_height(self, seen: Seen) -> bool:
         """Whether the clip shows the object's full height: within 4 %, by at least 6 pixels."""
         return 6 * self.pixel(seen) <= seen.height and abs(self.visible_height(seen) - seen.height) <= 0.04 * seen.height
+
+    def shows_longest(self, seen: Seen) -> bool:
+        """Whether the clip shows most of the object's longest side, by which one judges how near others are."""
+        axis = int(np.argmax(seen.object.size))
+        if axis == 2:
+            return self.visible_height(seen) >= MOST * seen.height
+        along = self.outline(seen.index) @ seen.object.rotation[:2, axis]
+        return float(np.ptp(along)) >= MOST * float(seen.object.size[axis])
 
     def pixel(self, seen: Seen) -> float:
         """Metres that one pixel spans on the object."""
