@@ -8,6 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 from PIL import Image
 
@@ -172,7 +173,7 @@ def dl3dv(root: Path, scene: Scene, name: str = "1a2b3c") -> Path:
     return folder
 
 
-def uco3d(root: Path, scene: Scene, name: str = "1-2-3", scale: float = 0.5, depth: bool = True) -> Path:
+def uco3d(root: Path, scene: Scene, name: str = "1-2-3", scale: float = 0.5) -> Path:
     """One frame in two of the video has a row; the unit is `scale` metres, the stored depth half of that again."""
     folder = root / "kitchen" / "coffee_mug" / name
     video(folder / "rgb_video.mp4", np.repeat(scene.frames, 2, 0), 20, front=True)
@@ -196,10 +197,7 @@ def uco3d(root: Path, scene: Scene, name: str = "1-2-3", scale: float = 0.5, dep
             row = [name, i, i / 10, struct.pack("2i", height, width), 2.0, *packed, "ndc_isotropic"]
             base.execute(f"INSERT INTO frame_annots VALUES ({', '.join('?' * len(row))})", row)
     base.close()
-    if depth:
-        import h5py
-
-        with h5py.File(folder / "depth_maps.h5", "w") as file:
-            for i, plane in enumerate(scene.depth, 1):
-                file[str(i)] = np.where(np.isfinite(plane), plane / scale / 2, 0).astype(np.float32)
+    with h5py.File(folder / "depth_maps.h5", "w") as file:
+        for i, plane in enumerate(scene.depth, 1):
+            file[str(i)] = np.where(np.isfinite(plane), plane / scale / 2, 0).astype(np.float32)
     return folder

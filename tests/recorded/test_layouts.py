@@ -32,25 +32,16 @@ def scene(scenes, request):
 
 @pytest.fixture(scope="module")
 def written(scenes, tmp_path_factory):
-    """The folder of the scene in a layout, and the source's root. uCO3D without h5py lacks its depth."""
+    """The folder of the scene in a layout, and the source's root."""
     made = {}
 
     def write(name: str):
         if name not in made:
             root = tmp_path_factory.mktemp(name)
-            more = {"depth": h5py_is_here()} if name == "uco3d" else {}
-            made[name] = root, getattr(layouts, name)(root, scenes["indoor" if name == "arkit" else "tabletop"], **more)
+            made[name] = root, getattr(layouts, name)(root, scenes["indoor" if name == "arkit" else "tabletop"])
         return made[name]
 
     return write
-
-
-def h5py_is_here() -> bool:
-    try:
-        import h5py  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def recorded(written, name: str):
@@ -90,8 +81,6 @@ def test_cameras_and_pictures_come_back(scene, written, name):
 
 @pytest.mark.parametrize("name", DEPTH)
 def test_depth_comes_back(scene, written, name):
-    if name == "uco3d":
-        pytest.importorskip("h5py")
     found, unit = recorded(written, name), UNIT.get(name, 1.0)
     for i in range(F):
         depth = found.depth(i) / unit
@@ -121,8 +110,6 @@ def test_ids_and_phrases_come_back(scene, written, name):
 
 @pytest.mark.parametrize("name", ["scannet", "scannetpp", "arkit", "wildrgbd", "smot", "uco3d"])
 def test_the_scene_stands_on_the_ground_and_its_objects_are_measured(scene, written, name):
-    if name == "uco3d":
-        pytest.importorskip("h5py")
     unit, faults = UNIT.get(name, 1.0), Faults()
     found = load(written(name)[1], name, faults, frames=F, side=seen(name, scene.ids).shape[2] // 2)
     assert not faults.lines and found.frames.shape == (F, *seen(name, scene.ids)[:, ::2, ::2].shape[1:], 3)
