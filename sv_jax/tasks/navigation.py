@@ -17,7 +17,7 @@ FAR = 1.5  # circles around both that fit between the middles of two landmarks, 
 FACED = 0.3  # of the distance to the goal: how far away the landmark is that one faces, at least
 BESIDE = 0.25  # of it: how far the goal lies off the first direction, at least, so that mirrored ways end elsewhere, and off its normal
 OFF = 0.08  # of it: how far off a right way may end, by lengths rounded and by what the clip shows
-HIT = 0.03  # of it: how deep a wrong way cuts into something, at least
+HIT = 0.03  # of it: how deep the middle of a wrong way cuts into something, at least
 SHORT, ASIDE = 0.12, 0.6  # of it: the shortest leg, the widest detour
 TEMPLATES = (
     "You stand at {a}, facing {c}. Which instructions lead to {b} without running into anything?",
@@ -88,7 +88,8 @@ def _ways(view: View, rng: np.random.Generator, stops: tuple[Seen, ...], longer:
         rooms.append(legs.room(legs.visits(plans, places[0], axes), legs.walls(walker, [outline(view, i) for i in indices], axes)))
     there = (np.stack(off) <= OFF * far).all(0)
     lowest = np.stack([room.min(1) for room in rooms])
-    chosen = legs.right_and_wrong(rng, plans, there & (lowest >= 0).all(0), there & (lowest <= -HIT * far).all(0), longer)
+    deep = WALKER[view.scene.scale] + HIT * far  # so that one who has no width runs into it, too
+    chosen = legs.right_and_wrong(rng, plans, there & (lowest >= 0).all(0), there & (lowest <= -deep).all(0), longer)
     if chosen is None:
         return None
     hit = view.scene.objects[shown[int(rooms[1][chosen[1]].argmin())]].phrase
