@@ -23,7 +23,7 @@ WHOLE = 0.9  # share of its silhouette that each frame shows of an object whose 
 VIEWPOINT = np.radians(20), np.radians(120)  # between the directions from which two frames see a matched object
 
 AXES = (("left", "right"), ("up", "down"), ("backward", "forward"))  # of the camera: -x and x, -y and y, -z and z
-AHEAD = 2
+AHEAD = 2  # index of backward and forward
 TURNS = (("left", "right"), ("up", "down"), ("counter-clockwise", "clockwise"))  # yaw, pitch, roll: negative and positive
 MOVE_TEMPLATES = (
     "Which way did the camera itself move from {f} to {g}, whatever its turn, seen along the axes of {f}?",

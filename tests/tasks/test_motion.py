@@ -12,7 +12,7 @@ import pytest
 from sv_jax.scenes import camera, plain
 from sv_jax.scenes.generate import render
 from sv_jax.scenes.place import corners_of
-from sv_jax.scenes.scene import Scene
+from sv_jax.scenes.scene import Room, Scene
 from sv_jax.scenes.worlds import WORLDS, build
 from sv_jax.tasks.motion import rotation, view_change
 from sv_jax.tasks.view import View
@@ -101,3 +101,19 @@ def test_of_a_walk_forward_and_backward_are_asked_equally(scenes):
         if qa.options:
             first, then = frames_of(qa)
             assert qa.options["AB".index(qa.answer)] == ("forward" if first < then else "backward")
+
+
+def test_forward_and_backward_are_asked_of_rooms_only_where_their_frames_go_both_ways(scenes):
+    scene = scenes[0]
+    step = 0.15 * np.median(scene.depth[0][np.isfinite(scene.depth[0])])
+
+    def ends(steps: list[float], room: Room | None) -> set[str]:
+        poses = np.tile(scene.poses[0], (len(steps), 1, 1))
+        poses[:, :3, 3] += step * np.array(steps)[:, None] * poses[0, :3, 2]
+        view = View(replace(scene, poses=poses, depth=np.tile(scene.depth[:1], (len(steps), 1, 1)), room=room))
+        asked = [view_change(view, np.random.default_rng(seed)) for seed in range(30)]
+        return {qa.options["AB".index(qa.answer)] for qa in asked if qa is not None and qa.options}
+
+    room = Room(np.array([[3.0, 3], [-3, 3], [-3, -3], [3, -3]]), 2.5)
+    both = {"forward", "backward"}
+    assert ends([0, 1, 2, 3], None) == both and ends([0, 1, 2, 3], room) == set() and ends([0, 1, -1, 0], room) == both
