@@ -92,10 +92,23 @@ def outline(solids: Sequence[Solid]) -> np.ndarray:
 def gaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unit edge normals [n + m, 2], out of `a` or into `b`, of two convex polygons [n, 2], [m, 2], counter-clockwise, and the gap [n + m]
     between the two along each of them, negative where they overlap. They are apart where one of the gaps is positive."""
-    edges = np.concatenate([np.roll(p, -1, 0) - p for p in (a, -b)])
-    normals = np.stack([edges[:, 1], -edges[:, 0]], -1) / np.linalg.norm(edges, axis=1, keepdims=True)
-    low, high = (np.einsum("nd,md->nm", normals, p) for p in (b, a))  # no BLAS: its threads cost more than such small products
-    return normals, low.min(1) - high.max(1)
+    normals = np.concatenate([_normals(a), -_normals(b)])
+    return normals, -_extent(b, -normals) - _extent(a, normals)
+
+
+def _normals(polygon: np.ndarray) -> np.ndarray:
+    """Outward unit normals [n, 2] of the edges of a convex polygon [n, 2], counter-clockwise; edge i leaves corner i."""
+    x, y = (np.roll(polygon, -1, 0) - polygon).T
+    return np.stack([y, -x], -1) / np.hypot(x, y)[:, None]
+
+
+def _extent(polygon: np.ndarray, ways: np.ndarray) -> np.ndarray:
+    """How far [k] a convex polygon [n, 2], counter-clockwise, reaches along ways [k, 2]: its corner there lies between the two edges whose
+    normals turn past the way."""
+    turns = np.arctan2(*_normals(polygon).T[::-1])
+    first = int(turns.argmin())
+    corner = (np.searchsorted(np.roll(turns, -first), np.arctan2(ways[:, 1], ways[:, 0])) + first) % len(polygon)
+    return (polygon[corner] * ways).sum(1)
 
 
 def separation(a: np.ndarray, b: np.ndarray) -> float:

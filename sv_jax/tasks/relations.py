@@ -88,7 +88,8 @@ def _even(view: View) -> dict[str, list[Pair]]:
     fewest = min(map(len, found.values()), default=0)
     for relation, sign in ASIDE.items():
         if relation in found:
-            found[relation] = sorted(found[relation], key=lambda pair: sign * _gap(*pair) / _sizes(*pair)[int(relation == "apart")])
+            side = int(relation == "apart")  # of the two sizes, by which the relation goes
+            found[relation] = sorted(found[relation], key=lambda pair, s=side, to=sign: to * view.distance(*pair) / _sizes(*pair)[s])
     return {relation: pairs[:fewest] for relation, pairs in found.items()}
 
 
@@ -131,7 +132,7 @@ def _aside(view: View, a: Seen, b: Seen) -> str | None:
     """The relation of two objects neither of which bears the other, by their closest points. Side by side are those that stand on the same
     thing, level with each other; the clip shows how long both are."""
     small, large = _sizes(a, b)
-    if _gap(a, b) >= FAR * large:
+    if view.distance(a, b) >= FAR * large:
         return "apart"
     level = max(_base(a), _base(b)) < min(seen.object.center[2] + seen.height / 2 for seen in (a, b))
     if a.object.parent != b.object.parent or not level or not (view.shows_longest(a) and view.shows_longest(b)):
@@ -139,10 +140,6 @@ def _aside(view: View, a: Seen, b: Seen) -> str | None:
     outlines = (geometry.outline(seen.object.solids) for seen in (a, b))
     near = geometry.separation(*outlines) > 0 and geometry.approach(view.thin(a.index), view.thin(b.index)) <= CLOSE * small
     return "beside" if near else None
-
-
-def _gap(a: Seen, b: Seen) -> float:
-    return geometry.closest_distance(a.object, b.object)
 
 
 def _sizes(a: Seen, b: Seen) -> list[float]:
@@ -154,7 +151,7 @@ def _stated(view: View, a: Seen, b: Seen, relation: str) -> str:
     """What leads to the relation of `a` to `b`."""
     scale = view.scene.scale
     if relation in ASIDE:
-        return f"{units.with_unit(_gap(a, b), units.DISTANCE[scale])} apart"
+        return f"{units.with_unit(view.distance(a, b), units.DISTANCE[scale])} apart"
     upper, lower = (a, b) if relation in BORNE else (b, a)
     return f"{upper.phrase}: {units.with_unit(_base(upper), units.HEIGHT[scale])} up, within the outline of {lower.phrase}"
 

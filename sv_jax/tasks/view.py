@@ -184,15 +184,19 @@ class View:
         """Metres that one pixel spans on the object."""
         return float(seen.depth / self.scene.K[1, 1])
 
-    def gap(self, a: Seen, b: Seen) -> float | None:
-        """Closest distance of two objects in metres; None where they nearly touch or the clip does not show it within 5 %."""
-        return self.once("gap", frozenset((a.index, b.index)), lambda: self._gap(a.object, b.object, a.index, b.index))
+    def distance(self, a: Seen, b: Seen) -> float:
+        """Closest distance of two objects in metres, 0 where they touch."""
+        return self.once("distance", frozenset((a.index, b.index)), lambda: geometry.closest_distance(a.object, b.object))
 
-    def _gap(self, a: Object, b: Object, i: int, j: int) -> float | None:
-        true = geometry.closest_distance(a, b)
-        if true < 0.25 * min(max(a.size), max(b.size)):
+    def gap(self, a: Seen, b: Seen) -> float | None:
+        """`distance`; None where they nearly touch or the clip does not show it within 5 %."""
+        return self.once("gap", frozenset((a.index, b.index)), lambda: self._gap(a, b))
+
+    def _gap(self, a: Seen, b: Seen) -> float | None:
+        true = self.distance(a, b)
+        if true < 0.25 * min(max(a.object.size), max(b.object.size)):
             return None
-        return true if true * (1 - 1e-6) <= geometry.approach(self.thin(i), self.thin(j)) < 1.05 * true else None
+        return true if true * (1 - 1e-6) <= geometry.approach(self.thin(a.index), self.thin(b.index)) < 1.05 * true else None
 
     def overlap(self, i: int, j: int) -> float:
         """Share of the points of frame i that lie in the image of frame j, of some GRID rows and columns: all would take long."""

@@ -53,6 +53,20 @@ def test_approach_finds_the_smallest_distance_of_convex_clouds(kind):
     assert len(thin) < len(whole) / 4 and cKDTree(thin).query(whole)[0].max() < 0.1 * np.sqrt(3)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_gaps_of_polygons_are_those_of_all_their_corners(seed):
+    rng = np.random.default_rng(seed)
+    square = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
+    a = geometry.hull(rng.normal(size=(40, 2)))
+    b = (square if seed % 2 else geometry.hull(rng.normal(size=(9, 2)))) + rng.uniform(-4, 4, 2)
+    normals, gaps = geometry.gaps(a, b)
+    assert len(gaps) == len(a) + len(b)
+    np.testing.assert_allclose(gaps, (normals @ b.T).min(1) - (normals @ a.T).max(1), atol=1e-12)
+    for polygon, mine in ((a, normals[: len(a)]), (b, -normals[len(a) :])):
+        touching = (polygon @ mine.T >= (polygon @ mine.T).max(0) - 1e-9).sum(0)
+        assert (touching == 2).all()  # an outward edge normal: the two ends of its edge are furthest along it
+
+
 def test_yaw_turns_a_box():
     long = ("box", (0.0, 0.0, 0.0), (1.0, 0.1, 0.1))
     point = thing((0.0, 3.0, 0.0), 0.0, ("ellipsoid", (0.0, 0.0, 0.0), (0.5, 0.5, 0.5)))
