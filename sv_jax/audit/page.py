@@ -150,6 +150,7 @@ nav table { border-collapse: collapse; font-size: .85rem; }
 nav th { text-align: left; font-weight: 500; color: var(--soft); padding: .1rem .8rem .1rem 0; }
 nav td { padding: .1rem .8rem .1rem 0; }
 a { color: var(--accent); text-decoration: none; }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(620px, 100%), 1fr)); gap: 0 1.5rem; align-items: start; }
 section { scroll-margin-top: 10rem; }
 h2 { font-size: 1.05rem; margin: 1.4rem 0 .6rem; }
 h2 small { font-weight: 500; color: var(--soft); border: 1px solid var(--line); border-radius: 1rem; padding: .05rem .6rem; }

@@ -9,6 +9,7 @@ from sv_jax.scenes.layout import Layout
 from sv_jax.scenes.place import TURNING, Crowd, corners_of
 
 COUNT = 11, 19
+LOADED = 0, 4  # objects on others
 
 
 def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: tuple[int, int]) -> Layout:
@@ -44,6 +45,7 @@ def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: 
     names = [name for name in crowd.names(int(rng.integers(COUNT[0], COUNT[1] + 1))) if max(crowd.models[name].size[:2]) < 0.9 * half]
     for name in sorted(names, key=lambda name: -max(crowd.models[name].size[:2])):
         crowd.put(name, beside_road if rng.uniform() < 0.7 else anywhere)
+    crowd.load(int(rng.integers(LOADED[0], LOADED[1] + 1)), scale)
     if rng.uniform() < TURNING:
         crowd.turn(frames)
     fov = np.radians(rng.uniform(50, 68))

@@ -14,6 +14,7 @@ from sv_jax.scenes.worlds import COLOURS, build
 TRIES = 40  # places that are drawn for an object before it is left out
 Place = Callable[[np.ndarray], tuple[np.ndarray, float]]  # size [3] -> a place [2] and a yaw, drawn
 TURNING = 0.35  # share of scenes with an object that turns
+LONGISH = 1.25  # times as long as wide
 SAME_LOOK = 0.25  # share of repeated classes whose objects also have the same colour
 
 
@@ -103,7 +104,7 @@ class Crowd:
                 return
             index = int(self.rng.choice(bearers))
             bearer, shelf = self.objects[index], self.models[self.objects[index].name].shelf
-            name = str(self.rng.choice(list(models)))
+            name = str(self.rng.choice(shelf.bears or list(models)))
             size, yaw = self.size_of(models[name]), float(self.rng.uniform(-np.pi, np.pi))
             low, high = (np.array([getattr(shelf, axis)[end] for axis in "xy"]) * bearer.size[:2] - bearer.size[:2] / 2 for end in (0, 1))
             turned = np.abs(corners_of(np.zeros(2), yaw, size)).max(0)  # half extents along the bearer's axes
@@ -121,9 +122,12 @@ class Crowd:
             self.objects.append(build(name, models[name], colour, size, xy, bearer.yaw + yaw, z, parent=index, relation=shelf.relation))
 
     def turn(self, frames: int) -> None:
-        """Let one object that has room for it turn in place during the clip, evenly, by 25 to 160 degrees."""
+        """Let one object that has room for it turn in place during the clip, evenly, by 25 to 160 degrees; a longish one if there is one,
+        as one sees how far it turns."""
         bearers = {thing.parent for thing in self.objects}
-        for i in self.rng.permutation(len(self.objects)).tolist():
+        sides = np.array([thing.size[:2] for thing in self.objects])
+        round_ones = sides.max(1) < LONGISH * sides.min(1)
+        for i in sorted(self.rng.permutation(len(self.objects)).tolist(), key=lambda i: round_ones[i]):
             thing = self.objects[i]
             around = corners_of(thing.center[:2], 0.0, np.full(2, np.hypot(*thing.size[:2])))
             others = [corners_of(o.center[:2], o.yaw, o.size) for o in self.objects if o is not thing]

@@ -9,6 +9,7 @@ program serves every content and a scene's pixels do not depend on what it is ba
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from sv_jax.scenes import patterns
 from sv_jax.scenes.patterns import once
@@ -300,15 +303,31 @@ def _view(view: Prims, setting: Setting, frame, size: tuple[int, int], tile: tup
 @partial(jax.jit, static_argnames=("size", "planes"))
 def render(count: jax.Array, things: Prims, settings: Setting, *, size: tuple[int, int], planes: bool = False) -> Image:
     """Images [B, F, ...] of the first `count` of B scenes (the rest stay 0); every array has a leading B axis; size is (H, W).
-    Without `planes` normals and albedo are left empty."""
+    Without `planes` normals and albedo are left empty. Each device of this process casts its share of the frames, where F divides."""
+    frames = settings.eye.shape[1]
+    devices = jax.local_devices()
+    mesh = Mesh(devices[: math.gcd(frames, len(devices))], ("frame",))
+    own, whole = P(None, "frame"), P()
+    split = (
+        whole,
+        Prims(**{name: own if name in MOVING else whole for name in Prims._fields}),
+        Setting(**{name: own if name in ("axes", "eye", "lamps") else whole for name in Setting._fields}),
+    )
+    cast = partial(_render, size=size, planes=planes)
+    return jax.shard_map(cast, mesh=mesh, in_specs=split, out_specs=own, check_vma=False)(count, things, settings)
+
+
+MOVING = ("origin", "matrix", "turn", "box", "sphere")  # of Prims: those with a frame axis
+
+
+def _render(count, things: Prims, settings: Setting, size: tuple[int, int], planes: bool) -> Image:
+    """`render` on one device."""
     batch, frames = settings.eye.shape[:2]
     tile = tuple(min(side, TILE) for side in size) if jax.default_backend() == "cpu" else size
 
     def one(scene, frame):
-        take = partial(jax.tree.map, lambda a: a[scene])
-        view, setting = take(things), take(settings)
-        moving = {name: getattr(view, name)[frame] for name in ("origin", "matrix", "turn", "box", "sphere")}
-        image = _view(view._replace(**moving), setting, frame, size, tile)
+        view, setting = (jax.tree.map(lambda a: a[scene], a) for a in (things, settings))
+        image = _view(view._replace(**{name: getattr(view, name)[frame] for name in MOVING}), setting, frame, size, tile)
         return image if planes else image._replace(normal=jnp.zeros(0), albedo=jnp.zeros(0))
 
     shapes = jax.eval_shape(one, 0, 0)

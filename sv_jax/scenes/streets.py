@@ -12,12 +12,14 @@ KERB = 0.12  # metres that a pavement stands above the road
 ON_ROAD = ("car", "van", "bus", "motorcycle")
 LARGE = 4.0  # metres of width from which something stands behind the pavement
 STREET = 0.55  # share of streets
+LOADED = 0, 4  # objects on or in others
 
 
 def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: tuple[int, int]) -> Layout:
     layout = _street if rng.uniform() < STREET else _square
     props, poses, fov = layout(crowd, rng, frames, size)
     reach = float(np.linalg.norm(poses[0, :3, 3]))
+    crowd.load(int(rng.integers(LOADED[0], LOADED[1] + 1)), scale)
     if rng.uniform() < TURNING:
         crowd.turn(frames)
     ground = surfaces.tinted(surfaces.one_of(surfaces.GROUNDS[scale], rng), rng)

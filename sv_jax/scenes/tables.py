@@ -1,4 +1,4 @@
-"""Tiny and tabletop worlds: many things on a desk, some on or in others, seen by hand or all around."""
+"""Tiny and tabletop worlds: many things on a desk, some on or in others, seen by hand, all around, or on a way over them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from sv_jax.scenes.place import TURNING, Crowd, corners_of, in_disc
 
 COUNT = 7, 13  # objects that stand on the desk
 LOADED = 0, 4  # objects on or in others
-TURNTABLE = 0.3  # share of clips that go far around
+TURNTABLE, SLIDE = 0.3, 0.3  # shares of clips that go far around, and that move over the desk
+REACH = 0.62, 0.42  # share of the disc's radius that clips show, and those that move
 
 
 def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: tuple[int, int]) -> Layout:
@@ -33,9 +34,14 @@ def draw(crowd: Crowd, scale: str, rng: np.random.Generator, frames: int, size: 
         props.append(surfaces.slab([*rng.uniform(-0.5, 0.5, 2) * radius, 0.0], [*side, 0.004 * radius], sheet, rng.uniform(-np.pi, np.pi)))
     fov = np.radians(rng.uniform(45, 60))
     focus = rng.uniform(-0.2, 0.2, 2) * radius
-    shown = np.array([[*corner, z] for corner in corners_of(focus, 0.0, 2 * np.full(2, 0.62 * radius)) for z in (0.0, 0.25 * radius)])
-    sweep = (90.0, 330.0) if rng.uniform() < TURNTABLE else (15.0, 75.0)
+    kind = rng.uniform()
+    slides = kind > 1 - SLIDE
+    half, sweep = REACH[int(slides)] * radius, (90.0, 330.0) if kind < TURNTABLE else (15.0, 75.0)
+    shown = np.array([[*corner, z] for corner in corners_of(focus, 0.0, np.full(2, 2 * half)) for z in (0.0, 0.25 * radius)])
     poses = camera.path(shown, frames, size, (np.radians(22), np.radians(55)), rng, sweep, fov)
+    if slides:
+        way = rng.uniform(0, 2 * np.pi)
+        poses[:, :2, 3] += np.linspace(-0.5, 0.6, frames)[:, None] * radius * np.array([np.cos(way), np.sin(way)])
     reach = float(np.linalg.norm(poses[0, :3, 3]))
     if rng.uniform() < 0.5:
         lights = (surfaces.sun(reach, rng),)

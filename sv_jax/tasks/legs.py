@@ -11,7 +11,7 @@ from sv_jax.tasks import geometry
 from sv_jax.tasks.view import VISIBLE, View
 
 LOW, FILLED = 0.25, 0.7  # share of an object's height up to which a part is near the ground, share of the outline that it must fill
-COUNT = 25  # places of the leg between two parallel ones that are tried
+COUNT = 49  # places of the leg between two parallel ones that are tried
 
 Walls = list[tuple[np.ndarray, np.ndarray]]  # of each obstacle: unit normals [n, 2] out of it, and how far it reaches along each [n]
 
@@ -72,11 +72,16 @@ def visits(legs: np.ndarray, start: np.ndarray, axes: np.ndarray) -> np.ndarray:
 def right_and_wrong(
     rng: np.random.Generator, plans: np.ndarray, free: np.ndarray, hits: np.ndarray, longer: bool
 ) -> tuple[int, int] | None:
-    """Indices of a plan [n, 3, 2] that is `free` [n] and of one that `hits` [n] something, of as many legs. The right one is the `longer`
-    one, or the shorter one, so that lengths do not tell. None where there are no two such."""
-    far, count = np.abs(plans).sum((1, 2)), (np.abs(plans).sum(-1) > 0).sum(1)
-    pairs = np.argwhere(free[:, None] & hits & (count[:, None] == count) & ((far[:, None] > far) if longer else (far[:, None] < far)))
-    return tuple(pairs[rng.integers(len(pairs))].tolist()) if len(pairs) else None
+    """Indices of a plan [n, 3, 2] that is `free` [n] and of one that `hits` [n] something. Both turn alike, as ways straight ahead run into
+    more than others; the first leg of the right one is the `longer` one, or the shorter one. None where no turns allow for both, as then
+    the rarer of the two would tell."""
+    turns = np.unique(np.sign(plans).reshape(len(plans), -1), axis=0, return_inverse=True)[1].ravel()
+    first = np.abs(plans[:, 0]).sum(-1)
+    pairs = free[:, None] & hits & (turns[:, None] == turns)
+    kinds = [pairs & (sign * first[:, None] > sign * first) for sign in (-1, 1)]
+    both = np.logical_and(*(np.isin(turns, turns[kind.any(1)]) for kind in kinds))
+    chosen = np.argwhere(kinds[int(longer)] & both[:, None])
+    return tuple(chosen[rng.integers(len(chosen))].tolist()) if len(chosen) else None
 
 
 def outline(view: View, index: int) -> np.ndarray:

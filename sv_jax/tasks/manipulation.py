@@ -11,12 +11,11 @@ from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
 
 SCALES = ("tiny", "tabletop")
-TRIES = 8  # pairs of objects that a call looks at
+TRIES = 20  # pairs of objects that a call looks at
 GAP = 0.05, 0.15  # sizes of the moved object that it ends from the other one ...
 OFF = 0.04  # of them that rounded lengths may end off the place
 FREE, HIT = 0.03, 0.10  # sizes of the moved object by which a way is free of everything, or runs into something
 SHORT, ASIDE = 0.35, 3.0  # sizes of the moved object: the shortest leg, the widest detour
-STRAIGHT = 20  # places on the straight way that are tried
 SHOWN = 0.9  # share of an outline from above that the clip must show
 SIDES = {"to the right of": (0, 1), "to the left of": (0, -1), "behind": (1, 1), "in front of": (1, -1)}  # axis and sign
 WORDS = (("left", "right"), ("toward", "away"))  # of the two axes, negative and positive: toward the camera, away from it
@@ -32,9 +31,9 @@ AXES = " Directions are those of the first frame's camera."
 def manipulation_plan(view: View, rng: np.random.Generator) -> QA | None:
     """Which of four lists of steps moves an object beside another one. Tiny and tabletop scenes only.
 
-    The straight way there is blocked. Two options end at the place, one of them through an object; the other two end on the opposite side.
-    Coins decide whether the place is nearer than the opposite one and whether the right way is longer than the other, so that the steps'
-    lengths do not tell."""
+    Two options end at the place, one of them through an object; the other two end on the opposite side.
+    Coins decide whether the place is nearer than the opposite one and whether the right way's first leg is longer than the other's, so that
+    the steps' lengths do not tell."""
     if view.scene.scale not in SCALES:
         return None
     bearers = {thing.parent for thing in view.scene.objects}
@@ -78,20 +77,16 @@ def _ways(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: 
     if not indices:
         return None
     margin = size.max()
-    straight = start + np.linspace(0, 1, STRAIGHT)[:, None] * (goal @ axes)
-    if legs.room(straight[:, None].repeat(2, 1), seen).min() > -HIT * margin:
-        return None
+    turned = np.stack([_ending(plan, axis, opposite[axis]) for plan in plans])
+    lasting = np.where(turned == 0, np.inf, np.abs(turned)).min((1, 2)) >= SHORT * margin
     points = legs.visits(plans, start, axes)
     depths = legs.room(points, seen)
     free, hits = legs.room(points, true).min(1) >= FREE * margin, depths.min(1) <= -HIT * margin
-    chosen = legs.right_and_wrong(rng, plans, free, hits, longer)
+    chosen = legs.right_and_wrong(rng, plans, free & lasting, hits & lasting, longer)
     if chosen is None:
         return None
     hit = view.scene.objects[indices[int(depths[chosen[1]].argmin())]].phrase
-    turned = [_ending(plans[i], axis, opposite[axis]) for i in chosen]
-    if any(np.abs(plan[plan != 0]).min() < SHORT * margin for plan in turned):
-        return None
-    return goal, np.stack([*plans[list(chosen)], *turned]), hit
+    return goal, np.concatenate([plans[list(chosen)], turned[list(chosen)]]), hit
 
 
 def _walls(view: View, moved: Seen, start: np.ndarray, axes: np.ndarray) -> tuple[legs.Walls, legs.Walls, list[int]]:

@@ -12,7 +12,7 @@ from sv_jax.tasks.view import Seen, View
 
 WALKER = {"outdoor": 0.3, "drone": 1.5}  # metres of radius that must be free, by scale
 TALL = {"outdoor": 0.4, "drone": 2.0}  # metres of height from which one runs into something, and does not walk over it
-TRIES = 6  # sets of three landmarks that a call looks at
+TRIES = 20  # sets of three landmarks that a call looks at
 FAR = 1.5  # circles around both that fit between the middles of two landmarks, at least
 FACED = 0.3  # of the distance to the goal: how far away the landmark is that one faces, at least
 BESIDE = 0.25  # of it: how far the goal lies off the first direction, at least, so that mirrored ways end elsewhere, and off its normal

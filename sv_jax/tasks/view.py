@@ -17,7 +17,7 @@ UNHIDDEN = 0.6  # … with this share of its silhouette, …
 SIDE = 0.03  # … and share of the frame's side that its box must reach both ways
 GRID = 32  # rows and columns of points by which the overlap of two frames is measured
 SAME_BOX = 0.5  # intersection over union of two boxes from which one may be taken for the other
-TOLD = 0.8  # share of comparisons with marks where names would tell the answer
+TOLD = 0.9  # share of comparisons with marks where names would tell the answer
 MOST = 0.8  # share of an object's longest side that the clip must show where others are called near or not
 WHOLE = 0.95  # share of its silhouette from which nothing that matters of an object is hidden
 

@@ -65,7 +65,7 @@ def test_what_is_not_borne_by_the_other_stands_apart(layouts):
     assert pairs > 400
 
 
-@pytest.mark.parametrize("scale", ["tiny", "tabletop", "indoor"])
+@pytest.mark.parametrize("scale", SCALES)
 def test_borne_objects_rest_on_a_part_of_their_bearer_and_inside_its_box(layouts, scale):
     found = Counter()
     for layout in layouts["full", scale]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,6 +123,18 @@ def test_a_shadow_lies_where_a_box_blocks_the_sun():
     spots = np.array([[-0.9, 0, 0], [-2.1, 0.2, 0], [-2.9, 0, 0], [0.9, 0, 0], [-1.5, 0.9, 0], [0.0, 0.0, 2.0]])
     column, row, _ = camera.project(spots, camera.intrinsics(SIZE), poses[:1])[0].T.astype(int)
     np.testing.assert_array_equal(light[row, column] < 0.6, [True, True, False, False, False, False])
+
+
+def test_devices_share_the_frames_and_find_the_pixels_of_one(monkeypatch):
+    made, cast = [], raycast.render
+    monkeypatch.setattr(raycast, "render", lambda *args, **fields: made.append(cast(*args, **fields)) or made[-1])
+    layout = draw("plain", "indoor", rng_of("indoor", 3, 0), 4, SIZE, (2, 5))
+    together = render([layout], SIZE, 1, planes=True)
+    for frame in range(4):
+        alone = render([replace(layout, poses=layout.poses[[frame]])], SIZE, 1, planes=True)
+        for name, a, b in zip(raycast.Image._fields, together, alone, strict=True):
+            np.testing.assert_array_equal(a[0, frame], b[0, 0], err_msg=name)
+    assert [len(image.ids.sharding.device_set) for image in made] == [4, 1, 1, 1, 1]
 
 
 def test_too_many_primitives_are_an_error_that_says_so():

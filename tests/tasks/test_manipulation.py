@@ -29,7 +29,7 @@ def test_one_option_alone_leads_beside_the_object_and_touches_nothing(asked):
 
 
 def test_no_end_and_no_length_tells_the_answer(asked):
-    """Two options each end at two places; the right one is the longer or shorter of its two."""
+    """Two options each end at two places. The two that end at the right one turn alike; the first leg of either may be the longer."""
     longer = []
     for _, qa in asked:
         ends = [re.search(rf"; {letter}: (\w+) ([\d.]+) (\w+) ([\d.]+)", qa.reasoning).groups() for letter in "ABCD"]
@@ -38,8 +38,9 @@ def test_no_end_and_no_length_tells_the_answer(asked):
         (twin,) = [
             i for i in range(4) if i != right and np.linalg.norm(moves[i] - moves[right]) < 0.1 * np.linalg.norm(np.ptp(moves, axis=0))
         ]
-        far = [sum(map(float, re.findall(r"[\d.]+", option))) for option in qa.options]
-        longer.append(far[right] > far[twin])
+        words, first = zip(*((re.findall("[a-z]{4,}", way), float(re.search(r"[\d.]+", way)[0])) for way in qa.options), strict=True)
+        assert words[right] == words[twin]
+        longer.append(first[right] > first[twin])
     assert 0.15 < np.mean(longer) < 0.85
 
 

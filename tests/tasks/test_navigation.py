@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sv_jax.tasks import ask
+from sv_jax.tasks import ask, legs
 from sv_jax.tasks.navigation import navigation
 from sv_jax.tasks.view import View
 from tests.tasks.recompute import Pixels, check
@@ -15,7 +15,7 @@ from tests.tasks.recompute.plans import followed
 @pytest.fixture(scope="module")
 def asked(full):
     scenes = [scene for scene in full if scene.scale in ("outdoor", "drone")]
-    return [(scene, qa) for scene in scenes for seed in range(3) for qa in ask(scene, np.random.default_rng(seed), 3, ["navigation"])]
+    return [(scene, qa) for scene in scenes for seed in range(6) for qa in ask(scene, np.random.default_rng(seed), 3, ["navigation"])]
 
 
 def test_one_option_alone_leads_to_the_goal_past_everything(asked):
@@ -24,15 +24,15 @@ def test_one_option_alone_leads_to_the_goal_past_everything(asked):
         assert (verdict := check(Pixels.of(scene), qa)).agrees, (verdict, qa)
 
 
-def test_wrong_ways_are_mirrored_or_as_long_either_way(asked):
+def test_wrong_ways_are_mirrored_or_turn_alike(asked):
     longer = []
     for _, qa in asked:
         ways = [followed(option) for option in qa.options]
         right = ways["ABCD".index(qa.answer)]
         assert [leg.conjugate() for leg in right] in ways
         (twin,) = [w for w in ways if w is not right and abs(sum(w) - sum(right)) < 0.2 * abs(sum(right))]
-        assert len(twin) == len(right)
-        longer.append(sum(map(abs, twin)) < sum(map(abs, right)))
+        np.testing.assert_allclose(*([leg / abs(leg) for leg in way] for way in (twin, right)), atol=1e-9)
+        longer.append(abs(twin[0]) < abs(right[0]))
     assert 0.2 < np.mean(longer) < 0.8
     assert max(Counter(qa.answer for _, qa in asked).values()) <= 0.6 * len(asked)
 
@@ -41,3 +41,17 @@ def test_other_scales_have_no_navigation(full):
     for scene in full:
         if scene.scale not in ("outdoor", "drone"):
             assert navigation(View(scene), np.random.default_rng(0)) is None
+
+
+def test_the_right_and_the_wrong_way_turn_alike_and_neither_length_is_rarer():
+    plans = legs.plans(np.array([4.0, 3.0]), 3.0, 0.5)
+    first = np.abs(plans[:, 0]).sum(-1)
+    rng = np.random.default_rng(0)
+    free = rng.random(len(plans)) < 0.4
+    for longer in (False, True):
+        for _ in range(20):
+            right, wrong = legs.right_and_wrong(rng, plans, free, ~free, longer)
+            assert free[right] and not free[wrong] and (first[right] > first[wrong]) == longer
+            np.testing.assert_array_equal(np.sign(plans[right]), np.sign(plans[wrong]))
+        far = first > 2.5  # where all right ways start longer, that would tell
+        assert legs.right_and_wrong(rng, plans, far, ~far, longer) is None

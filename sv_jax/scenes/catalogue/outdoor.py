@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from sv_jax.scenes.catalogue.indoor import INDOOR
 from sv_jax.scenes.catalogue.parts import (
     BRICKS,
     BROWN,
@@ -29,6 +32,9 @@ from sv_jax.scenes.catalogue.parts import (
     walls,
     wheels,
 )
+from sv_jax.scenes.catalogue.tabletop import TABLETOP
+
+CARRIED = ("suitcase", "crate", "flowerpot")
 
 OUTDOOR = {
     "car": Model(
@@ -51,7 +57,7 @@ OUTDOOR = {
             box(FULL, (0.88, 1), (0.62, 1)),
             *(box(x, (0.85, 0.98), (0.4, 0.98), DARK) for x in ((0.1, 0.15), (0.85, 0.9))),
         ),
-        shelf=Shelf(FULL, (0, 0.82), 0.55),
+        shelf=Shelf(FULL, (0, 0.82), 0.55, bears=CARRIED),
     ),
     "person": Model(
         (0.62, 0.40, 1.75),
@@ -234,7 +240,7 @@ OUTDOOR = {
             *(box(x, y, (0, 0.93), BROWN) for x in ((0.14, 0.19), (0.81, 0.86)) for y in ((0.24, 0.33), (0.67, 0.76))),
         ),
         "more",
-        Shelf(FULL, (0.26, 0.74), 1),
+        Shelf(FULL, (0.26, 0.74), 1, bears=CARRIED),
     ),
     "motorcycle": Model(
         (2.05, 0.74, 1.15),
@@ -297,8 +303,11 @@ OUTDOOR = {
         (1.30, 0.56, 0.55),
         (*walls(0.06, 0.14, 0.7, BRICKS), box((0.06, 0.94), (0.14, 0.86), (0.6, 0.8), BROWN, STONE)),
         "more",
-        inside(0.06, 0.14, 0.8),
+        replace(inside(0.06, 0.14, 0.8), bears=("flowerpot",)),
     ),
+    "suitcase": INDOOR["suitcase"],
+    "crate": replace(TABLETOP["crate"], size=(0.62, 0.44, 0.34), shelf=None),
+    "flowerpot": replace(TABLETOP["flowerpot"], size=(0.34, 0.34, 0.50)),
     "parasol": Model(
         (2.60, 2.60, 2.45),
         (

@@ -65,6 +65,7 @@ class Shelf:
     y: Span
     z: Number
     relation: str = "on"  # of what stands there: "on" it, or "in" it, between walls
+    bears: tuple[str, ...] = ()  # classes that stand there, any that fit unless named
 
 
 @dataclass(frozen=True)
