@@ -31,18 +31,18 @@ AXES = " Directions are those of the first frame's camera."
 def manipulation_plan(view: View, rng: np.random.Generator) -> QA | None:
     """Which of four lists of steps moves an object beside another one. Tiny and tabletop scenes only.
 
-    Two options end at the place, one of them through an object; the other two end on the opposite side.
-    Coins decide whether the place is nearer than the opposite one and whether the right way's first leg is longer than the other's, so that
-    the steps' lengths do not tell."""
+    Two options end at the place, one of them through an object; the other two end on the opposite side, or as far beyond the place.
+    Coins decide which of these, whether the place is nearer than the other end, and whether the right way's first leg is longer than the
+    other's: the end that lies most to the asked side is not always right, nor are lengths."""
     if view.scene.scale not in SCALES:
         return None
     bearers = {thing.parent for thing in view.scene.objects}
     fit = [s for s in view.seen if s.object.parent is None and _shown(view, s)]
     pairs = [(a, b) for a, b in permutations(fit, 2) if a.index not in bearers and legs.solid(view, a.index) and a.phrase != b.phrase]
-    near, longer = rng.integers(2, size=2).astype(bool).tolist()
+    beyond, near, longer = rng.integers(2, size=3).astype(bool).tolist()
     for i in rng.permutation(len(pairs))[:TRIES]:
         for side in rng.permutation(list(SIDES)).tolist():
-            ways = _ways(view, rng, *pairs[i], side, near, longer)
+            ways = _ways(view, rng, *pairs[i], side, beyond, near, longer)
             if ways is not None:
                 return _question(view, rng, *pairs[i], side, *ways)
     return None
@@ -59,15 +59,16 @@ def _shown(view: View, seen: Seen) -> bool:
     return geometry.area(view.outline(seen.index)) >= SHOWN * geometry.area(legs.outline(view, seen.index))
 
 
-def _ways(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: str, near: bool, longer: bool) -> tuple | None:
+def _ways(view: View, rng, moved: Seen, other: Seen, side: str, beyond: bool, near: bool, longer: bool) -> tuple | None:
     """The place [2] beside `other`, four plans [4, 3, 2], the right one first, and the phrase of what the second one runs into. None where
-    there are none without doubt, or where the place is nearer than the opposite one and `near` is false, or farther and it is true."""
+    there are none without doubt, or where the place is nearer than the other end and `near` is false, or farther and it is true."""
     axis, sign = SIDES[side]
     axes, start = view_axes(view.scene.poses[0]), moved.object.center[:2]
     a, b = ((legs.outline(view, s.index) - start) @ axes.T for s in (moved, other))
     size = np.ptp(a, axis=0)
     goal, opposite = (_beside(a, b, axis, s, rng.uniform(*GAP) * size[axis]) for s in (sign, -sign))
-    if (abs(goal[axis]) < abs(opposite[axis])) != near:
+    end = 2 * goal[axis] - opposite[axis] if beyond else opposite[axis]
+    if (abs(goal[axis]) < abs(end)) != near:
         return None
     plans = legs.plans(goal, ASIDE * size.max(), SHORT * size.max())
     plans = plans[(np.abs(plans.sum(1) - goal) < OFF * size).all(1)]
@@ -77,7 +78,7 @@ def _ways(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: 
     if not indices:
         return None
     margin = size.max()
-    turned = np.stack([_ending(plan, axis, opposite[axis]) for plan in plans])
+    turned = np.stack([_ending(plan, axis, end) for plan in plans])
     lasting = np.where(turned == 0, np.inf, np.abs(turned)).min((1, 2)) >= SHORT * margin
     points = legs.visits(plans, start, axes)
     depths = legs.room(points, seen)

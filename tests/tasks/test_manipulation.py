@@ -17,7 +17,7 @@ from tests.tasks.recompute.plans import STEPS
 def asked(full):
     scenes = [scene for scene in full if scene.scale in ("tiny", "tabletop")]
     return [
-        (scene, qa) for scene in scenes for seed in range(4) for qa in ask(scene, np.random.default_rng(seed), 2, ["manipulation_plan"])
+        (scene, qa) for scene in scenes for seed in range(6) for qa in ask(scene, np.random.default_rng(seed), 2, ["manipulation_plan"])
     ]
 
 

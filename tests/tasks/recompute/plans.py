@@ -56,7 +56,8 @@ def manipulation_plan(pixels: Pixels, qa: QA) -> str:
     axes = np.array([[ahead[1], -ahead[0]], ahead])
     axis, sign = next(at for side, at in SIDES.items() if f" {side} " in qa.question)
     a, b = (pixels.outline(k) @ axes.T for k in (moved, goal))
-    body = np.concatenate([a.mean(0) + share * (a[::3] - a.mean(0)) for share in (0.0, 0.5, 1.0)]) @ axes
+    edges = np.concatenate([a, (a + np.roll(a, -1, 0)) / 2])
+    body = np.concatenate([edges, *(a.mean(0) + share * (a[::3] - a.mean(0)) for share in (0.0, 0.5))]) @ axes
     obstacles, good = others(pixels, moved), []
     for letter, option in zip("ABCD", qa.options, strict=True):
         legs = [np.array(STEPS[way]) * float(length) * METRES[unit] for way, length, unit in re.findall(r"(\w+) ([\d.]+) (\w+)", option)]
