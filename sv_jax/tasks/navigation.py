@@ -43,9 +43,9 @@ def navigation(view: View, rng: np.random.Generator) -> QA | None:
 
 
 def _sets(view: View) -> list[tuple[Seen, Seen, Seen]]:
-    """Start, goal and what is faced at first: far enough apart, the goal clearly to a side."""
-    found = []
-    for stops in permutations([s for s in view.seen if s.object.parent is None], 3):
+    """Start, goal and what is faced at first: far enough apart, the goal clearly to a side. None bears anything to run into."""
+    bearers, found = {thing.parent for thing in view.scene.objects}, []
+    for stops in permutations([s for s in view.seen if s.object.parent is None and s.index not in bearers], 3):
         start, goal, faced = stops
         way, far = _goal(*(s.object.center[:2] for s in stops))[0], _apart(start, goal)
         apart = far and _apart(start, faced) >= FACED * far and _apart(goal, faced)

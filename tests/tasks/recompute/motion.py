@@ -42,7 +42,7 @@ def camera_motion(pixels: Pixels, qa: QA) -> float | str:
 
 def rotation(pixels: Pixels, qa: QA) -> float | str:
     """The camera's total angle, or the angle or sense of an object that turns, followed from frame to frame."""
-    if "camera" in qa.question:
+    if "camera" in qa.question and "camera moved" not in qa.question:  # "however the camera moved": an object's turn
         return camera_motion(pixels, qa)
     i, j = _frames(pixels, qa)
     angle = turned(pixels, *things(pixels, qa, 1))[i:j].sum()
