@@ -32,17 +32,18 @@ def manipulation_plan(view: View, rng: np.random.Generator) -> QA | None:
     """Which of four lists of steps moves an object beside another one. Tiny and tabletop scenes only.
 
     Two options end at the place, one of them through an object; the other two end on the opposite side, or as far beyond the place.
-    Coins decide which of these, whether the place is nearer than the other end, and whether the right way's first leg is longer than the
-    other's: the end that lies most to the asked side is not always right, nor are lengths."""
+    It is drawn which of these, whether the ways to both lead to the asked side, to its opposite or to one each, and whether the right way's
+    first leg is longer than the other's: neither the end that lies most to the asked side nor lengths tell."""
     if view.scene.scale not in SCALES:
         return None
     bearers = {thing.parent for thing in view.scene.objects}
     fit = [s for s in view.seen if s.object.parent is None and _shown(view, s)]
     pairs = [(a, b) for a, b in permutations(fit, 2) if a.index not in bearers and legs.solid(view, a.index) and a.phrase != b.phrase]
-    beyond, near, longer = rng.integers(2, size=3).astype(bool).tolist()
+    beyond, longer = rng.integers(2, size=2).astype(bool).tolist()
+    toward = int(rng.integers(-1, 2))
     for i in rng.permutation(len(pairs))[:TRIES]:
         for side in rng.permutation(list(SIDES)).tolist():
-            ways = _ways(view, rng, *pairs[i], side, beyond, near, longer)
+            ways = _ways(view, rng, *pairs[i], side, beyond, toward, longer)
             if ways is not None:
                 return _question(view, rng, *pairs[i], side, *ways)
     return None
@@ -59,16 +60,17 @@ def _shown(view: View, seen: Seen) -> bool:
     return geometry.area(view.outline(seen.index)) >= SHOWN * geometry.area(legs.outline(view, seen.index))
 
 
-def _ways(view: View, rng, moved: Seen, other: Seen, side: str, beyond: bool, near: bool, longer: bool) -> tuple | None:
+def _ways(view: View, rng, moved: Seen, other: Seen, side: str, beyond: bool, toward: int, longer: bool) -> tuple | None:
     """The place [2] beside `other`, four plans [4, 3, 2], the right one first, and the phrase of what the second one runs into. None where
-    there are none without doubt, or where the place is nearer than the other end and `near` is false, or farther and it is true."""
+    there are none without doubt, or where the ways to the place and to the other end do not both lead to the asked side, as `toward` 1
+    wants, to the opposite one (-1) or to one each (0)."""
     axis, sign = SIDES[side]
     axes, start = view_axes(view.scene.poses[0]), moved.object.center[:2]
     a, b = ((legs.outline(view, s.index) - start) @ axes.T for s in (moved, other))
     size = np.ptp(a, axis=0)
     goal, opposite = (_beside(a, b, axis, s, rng.uniform(*GAP) * size[axis]) for s in (sign, -sign))
     end = 2 * goal[axis] - opposite[axis] if beyond else opposite[axis]
-    if (abs(goal[axis]) < abs(end)) != near:
+    if sign * (np.sign(goal[axis]) + np.sign(end)) / 2 != toward:
         return None
     plans = legs.plans(goal, ASIDE * size.max(), SHORT * size.max())
     plans = plans[(np.abs(plans.sum(1) - goal) < OFF * size).all(1)]
