@@ -45,7 +45,9 @@ def room(points: np.ndarray, grown: Walls) -> np.ndarray:
 
 def rounded(lengths: np.ndarray) -> np.ndarray:
     """Lengths to two significant digits, as texts state them."""
-    return np.array([float(f"{length:.1e}") for length in lengths.ravel()]).reshape(lengths.shape)
+    power = np.floor(np.log10(np.maximum(np.abs(lengths), 1e-9))) - 1
+    small, large = 10.0 ** np.maximum(-power, 0), 10.0 ** np.maximum(power, 0)  # powers that are exact
+    return np.rint(lengths * small / large) * large / small
 
 
 def plans(goal: np.ndarray, aside: float, least: float) -> np.ndarray:
@@ -69,18 +71,16 @@ def visits(legs: np.ndarray, start: np.ndarray, axes: np.ndarray) -> np.ndarray:
     return start + np.concatenate([np.zeros((len(legs), 1, 2)), np.cumsum(legs, 1)], 1) @ axes
 
 
-def right_and_wrong(
-    rng: np.random.Generator, plans: np.ndarray, free: np.ndarray, hits: np.ndarray, longer: bool
-) -> tuple[int, int] | None:
+def right_and_wrong(rng: np.random.Generator, plans: np.ndarray, free: np.ndarray, hits: np.ndarray) -> tuple[int, int] | None:
     """Indices of a plan [n, 3, 2] that is `free` [n] and of one that `hits` [n] something. Both turn alike, as ways straight ahead run into
-    more than others; the first leg of the right one is the `longer` one, or the shorter one. None where no turns allow for both, as then
-    the rarer of the two would tell."""
+    more than others; it is drawn which of them has the longer first leg. None where no turns allow for both, as then the rarer would
+    tell."""
     turns = np.unique(np.sign(plans).reshape(len(plans), -1), axis=0, return_inverse=True)[1].ravel()
     first = np.abs(plans[:, 0]).sum(-1)
     pairs = free[:, None] & hits & (turns[:, None] == turns)
     kinds = [pairs & (sign * first[:, None] > sign * first) for sign in (-1, 1)]
     both = np.logical_and(*(np.isin(turns, turns[kind.any(1)]) for kind in kinds))
-    chosen = np.argwhere(kinds[int(longer)] & both[:, None])
+    chosen = np.argwhere(kinds[rng.integers(2)] & both[:, None])
     return tuple(chosen[rng.integers(len(chosen))].tolist()) if len(chosen) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
@@ -11,9 +12,10 @@ from sv_jax.tasks.qa import LETTERS, QA
 from sv_jax.tasks.view import Seen, View
 
 SCALES = ("tiny", "tabletop")
-TRIES = 20  # pairs of objects that a call looks at
+TRIES = 20  # objects and sides that a call looks at
 GAP = 0.05, 0.15  # sizes of the moved object that it ends from the other one ...
 OFF = 0.04  # of them that rounded lengths may end off the place
+FAR, INTO, CLEAR = 1.0, 0.5, 0.3  # sizes of the moved object from which it is not close, not at that side, not level with the other one
 FREE, HIT = 0.03, 0.10  # sizes of the moved object by which a way is free of everything, or runs into something
 SHORT, ASIDE = 0.35, 3.0  # sizes of the moved object: the shortest leg, the widest detour
 SHOWN = 0.9  # share of an outline from above that the clip must show
@@ -31,21 +33,19 @@ AXES = " Directions are those of the first frame's camera."
 def manipulation_plan(view: View, rng: np.random.Generator) -> QA | None:
     """Which of four lists of steps moves an object beside another one. Tiny and tabletop scenes only.
 
-    Two options end at the place, one of them through an object; the other two end on the opposite side, or as far beyond the place.
-    It is drawn which of these, whether the ways to both lead to the asked side, to its opposite or to one each, and whether the right way's
-    first leg is longer than the other's: neither the end that lies most to the asked side nor lengths tell."""
+    Two options end at the asked place, the other two at the like place beside a third object, which might as well have been asked: words
+    alone do not tell the end. One of each two runs into something."""
     if view.scene.scale not in SCALES:
         return None
     bearers = {thing.parent for thing in view.scene.objects}
     fit = [s for s in view.seen if s.object.parent is None and _shown(view, s)]
-    pairs = [(a, b) for a, b in permutations(fit, 2) if a.index not in bearers and legs.solid(view, a.index) and a.phrase != b.phrase]
-    beyond, longer = rng.integers(2, size=2).astype(bool).tolist()
-    toward = int(rng.integers(-1, 2))
-    for i in rng.permutation(len(pairs))[:TRIES]:
-        for side in rng.permutation(list(SIDES)).tolist():
-            ways = _ways(view, rng, *pairs[i], side, beyond, toward, longer)
-            if ways is not None:
-                return _question(view, rng, *pairs[i], side, *ways)
+    moves = [(s, side) for s in fit if s.index not in bearers and legs.solid(view, s.index) for side in SIDES]
+    for i in rng.permutation(len(moves))[:TRIES]:
+        moved, side = moves[i]
+        places = [place for other in fit if other.phrase != moved.phrase and (place := _place(view, rng, moved, other, side)) is not None]
+        pairs = [(a, b) for a, b in permutations(places, 2) if _apart(view, moved, side, a, b) and _apart(view, moved, side, b, a)]
+        if pairs:
+            return _question(view, rng, moved, side, *pairs[rng.integers(len(pairs))])
     return None
 
 
@@ -60,40 +60,58 @@ def _shown(view: View, seen: Seen) -> bool:
     return geometry.area(view.outline(seen.index)) >= SHOWN * geometry.area(legs.outline(view, seen.index))
 
 
-def _ways(view: View, rng, moved: Seen, other: Seen, side: str, beyond: bool, toward: int, longer: bool) -> tuple | None:
-    """The place [2] beside `other`, four plans [4, 3, 2], the right one first, and the phrase of what the second one runs into. None where
-    there are none without doubt, or where the ways to the place and to the other end do not both lead to the asked side, as `toward` 1
-    wants, to the opposite one (-1) or to one each (0)."""
-    axis, sign = SIDES[side]
-    axes, start = view_axes(view.scene.poses[0]), moved.object.center[:2]
-    a, b = ((legs.outline(view, s.index) - start) @ axes.T for s in (moved, other))
+@dataclass(frozen=True)
+class Place:
+    """Where the moved object may end: beside `other`; by `goal` [2] along the axes; `plans` [2, 3, 2] there, one free and one not; the
+    phrase of what the latter `hits`."""
+
+    other: Seen
+    goal: np.ndarray
+    plans: np.ndarray
+    hits: str
+
+
+def _place(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: str) -> Place | None:
+    """None where there are no such plans without doubt."""
+    a, b = _outlines(view, moved, other)
     size = np.ptp(a, axis=0)
-    goal, opposite = (_beside(a, b, axis, s, rng.uniform(*GAP) * size[axis]) for s in (sign, -sign))
-    end = 2 * goal[axis] - opposite[axis] if beyond else opposite[axis]
-    if sign * (np.sign(goal[axis]) + np.sign(end)) / 2 != toward:
+    goal = _beside(a, b, *SIDES[side], rng.uniform(*GAP) * size[SIDES[side][0]])
+    true, seen, indices = view.once("walls", moved.index, lambda: _walls(view, moved))
+    start, axes = moved.object.center[:2], view_axes(view.scene.poses[0])
+    if not indices or legs.room((start + [goal, goal] @ axes)[None], true).min() < 0:
         return None
     plans = legs.plans(goal, ASIDE * size.max(), SHORT * size.max())
     plans = plans[(np.abs(plans.sum(1) - goal) < OFF * size).all(1)]
     if not len(plans):
         return None
-    true, seen, indices = view.once("walls", moved.index, lambda: _walls(view, moved, start, axes))
-    if not indices:
-        return None
-    margin = size.max()
-    turned = np.stack([_ending(plan, axis, end) for plan in plans])
-    lasting = np.where(turned == 0, np.inf, np.abs(turned)).min((1, 2)) >= SHORT * margin
     points = legs.visits(plans, start, axes)
     depths = legs.room(points, seen)
-    free, hits = legs.room(points, true).min(1) >= FREE * margin, depths.min(1) <= -HIT * margin
-    chosen = legs.right_and_wrong(rng, plans, free & lasting, hits & lasting, longer)
+    free, hits = legs.room(points, true).min(1) >= FREE * size.max(), depths.min(1) <= -HIT * size.max()
+    chosen = legs.right_and_wrong(rng, plans, free, hits)
     if chosen is None:
         return None
-    hit = view.scene.objects[indices[int(depths[chosen[1]].argmin())]].phrase
-    return goal, np.concatenate([plans[list(chosen)], turned[list(chosen)]]), hit
+    return Place(other, goal, plans[list(chosen)], view.scene.objects[indices[int(depths[chosen[1]].argmin())]].phrase)
 
 
-def _walls(view: View, moved: Seen, start: np.ndarray, axes: np.ndarray) -> tuple[legs.Walls, legs.Walls, list[int]]:
+def _apart(view: View, moved: Seen, side: str, place: Place, asked: Place) -> bool:
+    """Whether the moved object at `place` is clearly not at that side of the asked one, or not close to it."""
+    axis, sign = SIDES[side]
+    a, b = _outlines(view, moved, asked.other)
+    size, a = np.ptp(a, axis=0), a + place.goal
+    level = np.maximum(a.min(0) - b.max(0), b.min(0) - a.max(0)) / size
+    gap = (a[:, axis].min() - b[:, axis].max() if sign > 0 else b[:, axis].min() - a[:, axis].max()) / size[axis]
+    return bool(gap < -INTO or gap > FAR or level[1 - axis] > CLEAR)
+
+
+def _outlines(view: View, moved: Seen, other: Seen) -> list[np.ndarray]:
+    """Both outlines [n, 2] along the axes, from the middle of the moved object."""
+    axes, start = view_axes(view.scene.poses[0]), moved.object.center[:2]
+    return [(legs.outline(view, s.index) - start) @ axes.T for s in (moved, other)]
+
+
+def _walls(view: View, moved: Seen) -> tuple[legs.Walls, legs.Walls, list[int]]:
     """What an object may run into, by solids and by what the clip shows, and the indices of the latter."""
+    axes, start = view_axes(view.scene.poses[0]), moved.object.center[:2]
     standing, blocking = legs.standing(view, moved.index), legs.blocking(view, 0.0, moved.index)
     solid, visible = legs.outline(view, moved.index) - start, legs.visible_outline(view, moved.index) - start
     true = legs.walls(solid, [legs.outline(view, i) for i in standing], axes)
@@ -107,33 +125,26 @@ def _beside(a: np.ndarray, b: np.ndarray, axis: int, sign: int, gap: float) -> n
     return goal
 
 
-def _ending(plan: np.ndarray, axis: int, end: float) -> np.ndarray:
-    """A plan [3, 2] whose last leg along an axis is changed so that it ends at `end` there."""
-    last = np.flatnonzero(plan[:, axis])[-1]
-    other = plan.copy()
-    other[last, axis] += end - plan[:, axis].sum()
-    return legs.rounded(other)
-
-
-def _question(view, rng, moved: Seen, other: Seen, side: str, goal: np.ndarray, ways: np.ndarray, hit: str) -> QA:
+def _question(view, rng, moved: Seen, side: str, asked: Place, other: Place) -> QA:
     unit = units.DISTANCE[view.scene.scale]
+    ways = np.concatenate([asked.plans, other.plans])
     order = rng.permutation(len(ways)).tolist()
-    facts = [f"goal in {unit}: {_place(goal, unit)}"]
+    facts = [f"goal in {unit}: {_moved(asked.goal, unit)}"]
     for way, letter in zip(order, LETTERS, strict=False):
-        ending = (" free", f" hits {hit}", "", "")[way]
-        facts.append(f"{letter}: {_place(ways[way].sum(0), unit)}{ending}")
+        ending = (" free", f" hits {asked.hits}", "", "")[way]
+        facts.append(f"{letter}: {_moved(ways[way].sum(0), unit)}{ending}")
     answer = LETTERS[order.index(0)]
-    called, marks = refer.names(view, (moved, other), rng)
+    called, marks = refer.names(view, (moved, asked.other), rng)
     question = TEMPLATES[rng.integers(len(TEMPLATES))].format(a=called[0], b=called[1], side=side)
     return refer.record(
-        view, "manipulation_plan", f"{moved.phrase}, {other.phrase}",
+        view, "manipulation_plan", f"{moved.phrase}, {asked.other.phrase}",
         f"{'; '.join(facts)}; {answer}",
         question=question[0].upper() + question[1:] + AXES, options=tuple(_steps(ways[way], unit) for way in order), answer=answer,
         answer_type="choice", marks=marks,
     )  # fmt: skip
 
 
-def _place(move: np.ndarray, unit: str) -> str:
+def _moved(move: np.ndarray, unit: str) -> str:
     """ "right 14 toward 8.0": a movement [2] in metres along the axes."""
     return " ".join(f"{two[int(length > 0)]} {units.in_unit(abs(length), unit)}" for length, two in zip(move, WORDS, strict=True))
 

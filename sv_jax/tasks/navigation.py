@@ -34,9 +34,8 @@ def navigation(view: View, rng: np.random.Generator) -> QA | None:
     if view.scene.scale not in WALKER:
         return None
     sets = view.once("landmarks", lambda: _sets(view))
-    longer = bool(rng.integers(2))
     for i in rng.permutation(len(sets))[:TRIES]:
-        ways = _ways(view, rng, sets[i], longer)
+        ways = _ways(view, rng, sets[i])
         if ways is not None:
             return _question(view, rng, sets[i], *ways)
     return None
@@ -67,7 +66,7 @@ def _goal(start: np.ndarray, goal: np.ndarray, faced: np.ndarray) -> tuple[np.nd
     return axes @ (goal - start), axes
 
 
-def _ways(view: View, rng: np.random.Generator, stops: tuple[Seen, ...], longer: bool) -> tuple[np.ndarray, np.ndarray, str] | None:
+def _ways(view: View, rng: np.random.Generator, stops: tuple[Seen, ...]) -> tuple[np.ndarray, np.ndarray, str] | None:
     """The goal [2] along the axes, four plans [4, 3, 2], the right one first, and the phrase of what the second one runs into. None where
     solids and what the clip shows do not both say what is right and wrong."""
     ends = stops[0].index, stops[1].index
@@ -89,7 +88,7 @@ def _ways(view: View, rng: np.random.Generator, stops: tuple[Seen, ...], longer:
     there = (np.stack(off) <= OFF * far).all(0)
     lowest = np.stack([room.min(1) for room in rooms])
     deep = WALKER[view.scene.scale] + HIT * far  # so that one who has no width runs into it, too
-    chosen = legs.right_and_wrong(rng, plans, there & (lowest >= 0).all(0), there & (lowest <= -deep).all(0), longer)
+    chosen = legs.right_and_wrong(rng, plans, there & (lowest >= 0).all(0), there & (lowest <= -deep).all(0))
     if chosen is None:
         return None
     hit = view.scene.objects[shown[int(rooms[1][chosen[1]].argmin())]].phrase

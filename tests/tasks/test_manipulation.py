@@ -10,7 +10,8 @@ from sv_jax.tasks import ask, legs
 from sv_jax.tasks.manipulation import manipulation_plan
 from sv_jax.tasks.view import View
 from tests.tasks.recompute import Pixels, check
-from tests.tasks.recompute.plans import STEPS
+from tests.tasks.recompute.pixels import things
+from tests.tasks.recompute.plans import STEPS, slid_beside
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,16 @@ def test_one_option_alone_leads_beside_the_object_and_touches_nothing(asked):
         assert (verdict := check(Pixels.of(scene), qa)).agrees, (verdict, qa)
 
 
-def test_no_end_and_no_length_tells_the_answer(asked):
+def test_another_object_at_the_other_end_might_as_well_have_been_asked(asked):
+    """From pixels: of the two options that end elsewhere, one alone would be right for some other object."""
+    for scene, qa in asked:
+        pixels = Pixels.of(scene)
+        moved, goal = things(pixels, qa, 2)
+        right_for = [slid_beside(pixels, qa, moved, k) for k in pixels.shown if k not in (moved, goal)]
+        assert any(len(letters) == 1 and letters != [qa.answer] for letters in right_for), qa
+
+
+def test_no_length_tells_the_answer(asked):
     """Two options each end at two places. The two that end at the right one turn alike; the first leg of either may be the longer."""
     longer = []
     for _, qa in asked:

@@ -51,7 +51,11 @@ def obstacles(pixels: Pixels, qa: QA) -> str:
 
 def manipulation_plan(pixels: Pixels, qa: QA) -> str:
     """The option whose steps move the outline, filled with points, close to the asked side of the other one without touching anything."""
-    moved, goal = things(pixels, qa, 2)
+    return only(slid_beside(pixels, qa, *things(pixels, qa, 2)), "ways that lead there past everything")
+
+
+def slid_beside(pixels: Pixels, qa: QA, moved: int, goal: int) -> list[str]:
+    """The options that lead close to the asked side of the object with id `goal` without touching anything."""
     ahead = pixels.poses[0, :2, 2] / np.linalg.norm(pixels.poses[0, :2, 2])
     axes = np.array([[ahead[1], -ahead[0]], ahead])
     axis, sign = next(at for side, at in SIDES.items() if f" {side} " in qa.question)
@@ -67,7 +71,7 @@ def manipulation_plan(pixels: Pixels, qa: QA) -> str:
         there = -0.05 < gap / size[axis] < 0.4 and aside < 0.3 * size.max()
         if there and not collides(body, [leg @ axes for leg in legs], obstacles):
             good.append(letter)
-    return only(good, "ways that lead there past everything")
+    return good
 
 
 def navigation(pixels: Pixels, qa: QA) -> str:
