@@ -72,16 +72,20 @@ def visits(legs: np.ndarray, start: np.ndarray, axes: np.ndarray) -> np.ndarray:
 
 
 def right_and_wrong(rng: np.random.Generator, plans: np.ndarray, free: np.ndarray, hits: np.ndarray) -> tuple[int, int] | None:
-    """Indices of a plan [n, 3, 2] that is `free` [n] and of one that `hits` [n] something. Both turn alike, as ways straight ahead run into
-    more than others; it is drawn which of them has the longer first leg. None where no turns allow for both, as then the rarer would
-    tell."""
-    turns = np.unique(np.sign(plans).reshape(len(plans), -1), axis=0, return_inverse=True)[1].ravel()
+    """Indices of a plan [n, 3, 2] that is `free` [n] and of one that `hits` [n] something. Both turn alike; it is drawn which of them has
+    the longer first leg. None where no turns allow for both, as then the rarer would tell."""
+    turns = turning(plans)
     first = np.abs(plans[:, 0]).sum(-1)
     pairs = free[:, None] & hits & (turns[:, None] == turns)
     kinds = [pairs & (sign * first[:, None] > sign * first) for sign in (-1, 1)]
     both = np.logical_and(*(np.isin(turns, turns[kind.any(1)]) for kind in kinds))
     chosen = np.argwhere(kinds[rng.integers(2)] & both[:, None])
     return tuple(chosen[rng.integers(len(chosen))].tolist()) if len(chosen) else None
+
+
+def turning(plans: np.ndarray) -> np.ndarray:
+    """A number [n] for each plan [n, 3, 2], the same for those that turn alike: ways straight ahead run into more than others."""
+    return np.unique(np.sign(plans).reshape(len(plans), -1), axis=0, return_inverse=True)[1].ravel()
 
 
 def outline(view: View, index: int) -> np.ndarray:

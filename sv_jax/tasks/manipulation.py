@@ -18,6 +18,7 @@ OFF = 0.04  # of them that rounded lengths may end off the place
 FAR, INTO, CLEAR = 1.0, 0.5, 0.3  # sizes of the moved object from which it is not close, not at that side, not level with the other one
 FREE, HIT = 0.03, 0.10  # sizes of the moved object by which a way is free of everything, or runs into something
 SHORT, ASIDE = 0.35, 3.0  # sizes of the moved object: the shortest leg, the widest detour
+PAIRS, LIKE = 100, 1.4  # pairs of ways that are looked at to each place, how much longer a leg may be than one like it
 SHOWN = 0.9  # share of an outline from above that the clip must show
 SIDES = {"to the right of": (0, 1), "to the left of": (0, -1), "behind": (1, 1), "in front of": (1, -1)}  # axis and sign
 WORDS = (("left", "right"), ("toward", "away"))  # of the two axes, negative and positive: toward the camera, away from it
@@ -33,8 +34,9 @@ AXES = " Directions are those of the first frame's camera."
 def manipulation_plan(view: View, rng: np.random.Generator) -> QA | None:
     """Which of four lists of steps moves an object beside another one. Tiny and tabletop scenes only.
 
-    Two options end at the asked place, the other two at the like place beside a third object, which might as well have been asked: words
-    alone do not tell the end. One of each two runs into something."""
+    Two options end at the asked place, the other two at the like place beside a third object, which might as well have been asked. One of
+    each two runs into something. Where the free one has the longer first leg, or the longer shortest leg, that of the other two has not,
+    and such legs are about as long: words alone tell neither the end nor the way."""
     if view.scene.scale not in SCALES:
         return None
     bearers = {thing.parent for thing in view.scene.objects}
@@ -43,9 +45,12 @@ def manipulation_plan(view: View, rng: np.random.Generator) -> QA | None:
     for i in rng.permutation(len(moves))[:TRIES]:
         moved, side = moves[i]
         places = [place for other in fit if other.phrase != moved.phrase and (place := _place(view, rng, moved, other, side)) is not None]
-        pairs = [(a, b) for a, b in permutations(places, 2) if _apart(view, moved, side, a, b) and _apart(view, moved, side, b, a)]
-        if pairs:
-            return _question(view, rng, moved, side, *pairs[rng.integers(len(pairs))])
+        for asked, other in rng.permutation(list(permutations(places, 2))).tolist():
+            if not (_apart(view, moved, side, asked, other) and _apart(view, moved, side, other, asked)):
+                continue
+            if (like := _like(rng, asked, other)) is not None:
+                i, j = like
+                return _question(view, rng, moved, side, asked, np.concatenate([asked.ways[i], other.ways[j]]), asked.hits[i])
     return None
 
 
@@ -60,19 +65,25 @@ def _shown(view: View, seen: Seen) -> bool:
     return geometry.area(view.outline(seen.index)) >= SHOWN * geometry.area(legs.outline(view, seen.index))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
-    """Where the moved object may end: beside `other`; by `goal` [2] along the axes; `plans` [2, 3, 2] there, one free and one not; the
-    phrase of what the latter `hits`."""
+    """Where the moved object may end: beside `other`; by `goal` [2] along the axes; `ways` [k, 2, 3, 2] there, of each pair one free and
+    one not, which turn alike; the phrases of what the latter run into."""
 
     other: Seen
     goal: np.ndarray
-    plans: np.ndarray
-    hits: str
+    ways: np.ndarray
+    hits: list[str]
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Metres f64 [k, 2, 2] of the first leg and of the shortest, the first or the last, of both ways of each pair."""
+        size = np.abs(self.ways).sum(-1)
+        return np.stack([size[..., 0], size[..., [0, 2]].min(-1)], -1)
 
 
 def _place(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: str) -> Place | None:
-    """None where there are no such plans without doubt."""
+    """None where there are no such ways without doubt."""
     a, b = _outlines(view, moved, other)
     size = np.ptp(a, axis=0)
     goal = _beside(a, b, *SIDES[side], rng.uniform(*GAP) * size[SIDES[side][0]])
@@ -84,13 +95,24 @@ def _place(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side:
     plans = plans[(np.abs(plans.sum(1) - goal) < OFF * size).all(1)]
     if not len(plans):
         return None
-    points = legs.visits(plans, start, axes)
+    points, turns = legs.visits(plans, start, axes), legs.turning(plans)
     depths = legs.room(points, seen)
     free, hits = legs.room(points, true).min(1) >= FREE * size.max(), depths.min(1) <= -HIT * size.max()
-    chosen = legs.right_and_wrong(rng, plans, free, hits)
-    if chosen is None:
-        return None
-    return Place(other, goal, plans[list(chosen)], view.scene.objects[indices[int(depths[chosen[1]].argmin())]].phrase)
+    pairs = rng.permutation(np.argwhere(free[:, None] & hits & (turns[:, None] == turns)))[:PAIRS]
+    return Place(other, goal, plans[pairs], [view.scene.objects[indices[i]].phrase for i in depths[pairs[:, 1]].argmin(1)])
+
+
+def _like(rng: np.random.Generator, a: Place, b: Place) -> np.ndarray | None:
+    """Indices [2] of a pair of ways to each place, such that the free ones' legs compare with the others' the other way round, and the
+    shortest are about as long as those of the other place's others. It is drawn to which place the free way's is longer, as that tends to
+    be the far one. None where there is no such choice."""
+    ends, others = a.ends[:, None], b.ends[None, :, ::-1]
+    ordered = np.sign(ends[..., 0, :] - ends[..., 1, :])
+    opposite = (ordered == np.sign(others[..., 0, :] - others[..., 1, :])) & (ordered != 0)
+    near = np.maximum(ends, others) <= LIKE * np.minimum(ends, others)
+    fit = opposite.all(-1) & near[..., 1].all(-1)
+    kinds = [np.argwhere(fit & (ordered[..., 1] == sign)) for sign in (-1, 1)]
+    return rng.choice(kinds[rng.integers(2)]) if all(map(len, kinds)) else None
 
 
 def _apart(view: View, moved: Seen, side: str, place: Place, asked: Place) -> bool:
@@ -125,13 +147,12 @@ def _beside(a: np.ndarray, b: np.ndarray, axis: int, sign: int, gap: float) -> n
     return goal
 
 
-def _question(view, rng, moved: Seen, side: str, asked: Place, other: Place) -> QA:
+def _question(view, rng, moved: Seen, side: str, asked: Place, ways: np.ndarray, hit: str) -> QA:
     unit = units.DISTANCE[view.scene.scale]
-    ways = np.concatenate([asked.plans, other.plans])
     order = rng.permutation(len(ways)).tolist()
     facts = [f"goal in {unit}: {_moved(asked.goal, unit)}"]
     for way, letter in zip(order, LETTERS, strict=False):
-        ending = (" free", f" hits {asked.hits}", "", "")[way]
+        ending = (" free", f" hits {hit}", "", "")[way]
         facts.append(f"{letter}: {_moved(ways[way].sum(0), unit)}{ending}")
     answer = LETTERS[order.index(0)]
     called, marks = refer.names(view, (moved, asked.other), rng)
