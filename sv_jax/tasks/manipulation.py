@@ -20,6 +20,7 @@ FREE, HIT = 0.03, 0.10  # sizes of the moved object by which a way is free of ev
 SHORT, ASIDE = 0.35, 3.0  # sizes of the moved object: the shortest leg, the widest detour
 PAIRS, LIKE = 100, 1.4  # pairs of ways that are looked at to each place, how much longer a leg may be than one like it
 SHOWN = 0.9  # share of an outline from above that the clip must show
+HIDDEN = 0.1  # sizes of the moved object that the clip may hide of the edge that it ends at
 SIDES = {"to the right of": (0, 1), "to the left of": (0, -1), "behind": (1, 1), "in front of": (1, -1)}  # axis and sign
 WORDS = (("left", "right"), ("toward", "away"))  # of the two axes, negative and positive: toward the camera, away from it
 TEMPLATES = (
@@ -85,11 +86,12 @@ class Place:
 def _place(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: str) -> Place | None:
     """None where there are no such ways without doubt."""
     a, b = _outlines(view, moved, other)
-    size = np.ptp(a, axis=0)
-    goal = _beside(a, b, *SIDES[side], rng.uniform(*GAP) * size[SIDES[side][0]])
+    size, (axis, sign) = np.ptp(a, axis=0), SIDES[side]
+    goal = _beside(a, b, axis, sign, rng.uniform(*GAP) * size[axis])
     true, seen, indices = view.once("walls", moved.index, lambda: _walls(view, moved))
     start, axes = moved.object.center[:2], view_axes(view.scene.poses[0])
-    if not indices or legs.room((start + [goal, goal] @ axes)[None], true).min() < 0:
+    hidden = (sign * b[:, axis]).max() - (sign * (view.outline(other.index) - start) @ axes[axis]).max()
+    if not indices or hidden > HIDDEN * size[axis] or legs.room((start + [goal, goal] @ axes)[None], true).min() < 0:
         return None
     plans = legs.plans(goal, ASIDE * size.max(), SHORT * size.max())
     plans = plans[(np.abs(plans.sum(1) - goal) < OFF * size).all(1)]
