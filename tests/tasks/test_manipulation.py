@@ -11,7 +11,7 @@ from sv_jax.tasks.manipulation import manipulation_plan
 from sv_jax.tasks.view import View
 from tests.tasks.recompute import Pixels, check
 from tests.tasks.recompute.pixels import things
-from tests.tasks.recompute.plans import STEPS, slid_beside
+from tests.tasks.recompute.plans import slid_beside
 
 
 @pytest.fixture(scope="module")
@@ -30,27 +30,23 @@ def test_one_option_alone_leads_beside_the_object_and_touches_nothing(asked):
 
 
 def test_another_object_at_the_other_end_might_as_well_have_been_asked(asked):
-    """From pixels: of the two options that end elsewhere, one alone would be right for some other object."""
+    """From pixels: of the two options that end elsewhere, one alone would be right for some other object. Where the right option has the
+    longer shortest leg of the two that end with it, that one has the shorter."""
+    longer = []
     for scene, qa in asked:
         pixels = Pixels.of(scene)
         moved, goal = things(pixels, qa, 2)
         right_for = [slid_beside(pixels, qa, moved, k) for k in pixels.shown if k not in (moved, goal)]
-        assert any(len(letters) == 1 and letters != [qa.answer] for letters in right_for), qa
-
-
-def test_no_length_tells_the_answer(asked):
-    """Two options each end at two places. The two that end at the right one turn alike; the first leg of either may be the longer."""
-    longer = []
-    for _, qa in asked:
-        ends = [re.search(rf"; {letter}: (\w+) ([\d.]+) (\w+) ([\d.]+)", qa.reasoning).groups() for letter in "ABCD"]
-        moves = [np.array(STEPS[a]) * float(x) + np.array(STEPS[b]) * float(y) for a, x, b, y in ends]
-        right = "ABCD".index(qa.answer)
-        (twin,) = [
-            i for i in range(4) if i != right and np.linalg.norm(moves[i] - moves[right]) < 0.1 * np.linalg.norm(np.ptp(moves, axis=0))
-        ]
-        words, first = zip(*((re.findall("[a-z]{4,}", way), float(re.search(r"[\d.]+", way)[0])) for way in qa.options), strict=True)
-        assert words[right] == words[twin]
-        longer.append(first[right] > first[twin])
+        ends = [re.search(rf"; {letter}: (\w+) [\d.]+ (\w+) [\d.]+(?: free| hits)?", qa.reasoning) for letter in "ABCD"]
+        twin = next(letter for letter, end in zip("ABCD", ends, strict=True) if end[0].endswith("hits"))
+        (other,) = {letters[0] for letters in right_for if len(letters) == 1} - {qa.answer, twin}
+        (last,) = set("ABCD") - {qa.answer, twin, other}
+        lengths = dict(zip("ABCD", (list(map(float, re.findall(r"[\d.]+", way))) for way in qa.options), strict=True))
+        shortest = {letter: min(legs[0], legs[-1]) for letter, legs in lengths.items()}
+        assert (shortest[qa.answer] > shortest[twin]) == (shortest[other] < shortest[last]), qa
+        words = {letter: re.findall("[a-z]{4,}", way) for letter, way in zip("ABCD", qa.options, strict=True)}
+        assert words[qa.answer] == words[twin] and words[other] == words[last]
+        longer.append(shortest[qa.answer] > shortest[twin])
     assert 0.15 < np.mean(longer) < 0.85
 
 
