@@ -15,7 +15,7 @@ SCALES = ("tiny", "tabletop")
 TRIES = 20  # objects and sides that a call looks at
 GAP = 0.05, 0.15  # sizes of the moved object that it ends from the other one ...
 OFF = 0.04  # of them that rounded lengths may end off the place
-FAR, INTO, CLEAR = 1.0, 0.5, 0.3  # sizes of the moved object from which it is not close, not at that side, not level with the other one
+FAR, INTO, CLEAR = 1.0, 0.5, 0.3  # sizes of the moved object from which it is not close, not at that side, not beside the other one's edge
 FREE, HIT = 0.03, 0.10  # sizes of the moved object by which a way is free of everything, or runs into something
 SHORT, ASIDE = 0.35, 3.0  # sizes of the moved object: the shortest leg, the widest detour
 PAIRS, LIKE = 100, 1.4  # pairs of ways that are looked at to each place, how much longer a leg may be than one like it
@@ -47,9 +47,8 @@ def manipulation_plan(view: View, rng: np.random.Generator) -> QA | None:
         moved, side = moves[i]
         places = [place for other in fit if other.phrase != moved.phrase and (place := _place(view, rng, moved, other, side)) is not None]
         for asked, other in rng.permutation(list(permutations(places, 2))).tolist():
-            if not (_apart(view, moved, side, asked, other) and _apart(view, moved, side, other, asked)):
-                continue
-            if (like := _like(rng, asked, other)) is not None:
+            apart = _apart(view, moved, side, asked, other) and _apart(view, moved, side, other, asked)
+            if apart and (like := _like(rng, asked, other)) is not None:
                 i, j = like
                 return _question(view, rng, moved, side, asked, np.concatenate([asked.ways[i], other.ways[j]]), asked.hits[i])
     return None
@@ -85,12 +84,14 @@ class Place:
 
 def _place(view: View, rng: np.random.Generator, moved: Seen, other: Seen, side: str) -> Place | None:
     """None where there are no such ways without doubt."""
-    a, b = _outlines(view, moved, other)
-    size, (axis, sign) = np.ptp(a, axis=0), SIDES[side]
+    axis, sign = SIDES[side]
+    outlines = legs.outline(view, moved.index), legs.outline(view, other.index), view.outline(other.index)
+    a, b, shown = (_from_middle(view, moved, outline) for outline in outlines)
+    size = np.ptp(a, axis=0)
     goal = _beside(a, b, axis, sign, rng.uniform(*GAP) * size[axis])
     true, seen, indices = view.once("walls", moved.index, lambda: _walls(view, moved))
     start, axes = moved.object.center[:2], view_axes(view.scene.poses[0])
-    hidden = (sign * b[:, axis]).max() - (sign * (view.outline(other.index) - start) @ axes[axis]).max()
+    hidden = (sign * b[:, axis]).max() - (sign * shown[:, axis]).max()
     if not indices or hidden > HIDDEN * size[axis] or legs.room((start + [goal, goal] @ axes)[None], true).min() < 0:
         return None
     plans = legs.plans(goal, ASIDE * size.max(), SHORT * size.max())
@@ -120,17 +121,16 @@ def _like(rng: np.random.Generator, a: Place, b: Place) -> np.ndarray | None:
 def _apart(view: View, moved: Seen, side: str, place: Place, asked: Place) -> bool:
     """Whether the moved object at `place` is clearly not at that side of the asked one, or not close to it."""
     axis, sign = SIDES[side]
-    a, b = _outlines(view, moved, asked.other)
+    a, b = (_from_middle(view, moved, legs.outline(view, s.index)) for s in (moved, asked.other))
     size, a = np.ptp(a, axis=0), a + place.goal
-    level = np.maximum(a.min(0) - b.max(0), b.min(0) - a.max(0)) / size
-    gap = (a[:, axis].min() - b[:, axis].max() if sign > 0 else b[:, axis].min() - a[:, axis].max()) / size[axis]
-    return bool(gap < -INTO or gap > FAR or level[1 - axis] > CLEAR)
+    gap = ((sign * a[:, axis]).min() - (sign * b[:, axis]).max()) / size[axis]
+    aside = (np.maximum(a.min(0) - b.max(0), b.min(0) - a.max(0)) / size)[1 - axis]
+    return bool(gap < -INTO or gap > FAR or aside > CLEAR)
 
 
-def _outlines(view: View, moved: Seen, other: Seen) -> list[np.ndarray]:
-    """Both outlines [n, 2] along the axes, from the middle of the moved object."""
-    axes, start = view_axes(view.scene.poses[0]), moved.object.center[:2]
-    return [(legs.outline(view, s.index) - start) @ axes.T for s in (moved, other)]
+def _from_middle(view: View, moved: Seen, outline: np.ndarray) -> np.ndarray:
+    """An outline [n, 2] along the axes, from the middle of the moved object."""
+    return (outline - moved.object.center[:2]) @ view_axes(view.scene.poses[0]).T
 
 
 def _walls(view: View, moved: Seen) -> tuple[legs.Walls, legs.Walls, list[int]]:
@@ -145,7 +145,7 @@ def _walls(view: View, moved: Seen) -> tuple[legs.Walls, legs.Walls, list[int]]:
 def _beside(a: np.ndarray, b: np.ndarray, axis: int, sign: int, gap: float) -> np.ndarray:
     """By how much [2] outline `a` [n, 2] moves to stand `gap` metres beside the middle of `b` [m, 2], on one side along an axis."""
     goal = (b.max(0) + b.min(0) - a.max(0) - a.min(0)) / 2
-    goal[axis] = b[:, axis].max() + gap - a[:, axis].min() if sign > 0 else b[:, axis].min() - gap - a[:, axis].max()
+    goal[axis] = sign * ((sign * b[:, axis]).max() + gap - (sign * a[:, axis]).min())
     return goal
 
 

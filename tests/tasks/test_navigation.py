@@ -43,6 +43,12 @@ def test_other_scales_have_no_navigation(full):
             assert navigation(View(scene), np.random.default_rng(0)) is None
 
 
+def test_lengths_are_rounded_as_texts_state_them():
+    lengths = np.random.default_rng(0).normal(size=2000) * np.logspace(-3, 3, 2000)
+    lengths[:4] = 0, 9.96, 100, -0.0996
+    np.testing.assert_array_equal(legs.rounded(lengths), [float(f"{length:.1e}") for length in lengths])
+
+
 def test_the_right_and_the_wrong_way_turn_alike_and_neither_length_is_rarer():
     plans = legs.plans(np.array([4.0, 3.0]), 3.0, 0.5)
     first = np.abs(plans[:, 0]).sum(-1)
